@@ -1,0 +1,59 @@
+"""Every bound on what a peer may send, in one place, named as errors name it.
+
+Rules:      1. a reader of outside bytes checks its bound here before it allocates  2. units are the last word of a name
+Spec:       docs/formats.md section "Limits"
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+JSON_DEPTH_MAX: Final = 32
+"""Nesting of any JSON document we read (SECURITY T18 allows 64; nothing of ours needs more than 12)."""
+REQUEST_JSON_BYTES_MAX: Final = 1 * MIB
+"""Body of any request but commit."""
+COMMIT_BYTES_MAX: Final = 64 * MIB
+"""Body of a commit or a site's declare: holds the segment list, 37 bytes a segment in base64: about 1.2 TiB of content."""
+STATEMENT_BYTES_MAX: Final = 1 * MIB
+"""One DSSE envelope with its payload."""
+TRUST_BUNDLE_BYTES_MAX: Final = 4 * MIB
+"""A trust bundle's envelope."""
+
+SEGMENT_RAW_BYTES_TARGET: Final = 1 * MIB
+"""New plaintext after which a segment closes."""
+SEGMENT_RAW_BYTES_MAX: Final = SEGMENT_RAW_BYTES_TARGET + 128 * KIB
+"""Most plaintext in a segment: the target, passed by at most one chunk of the largest size."""
+SEGMENT_BYTES_MAX: Final = SEGMENT_RAW_BYTES_MAX + 64 * KIB
+"""Most sealed bytes of a segment: incompressible plaintext, payload header, Padme (at most 3.2 %), header, tag."""
+
+INDEX_PAGE_RAW_BYTES_MAX: Final = 1 * MIB
+"""Raw bytes of one index page."""
+INDEX_PAGES_MAX: Final = 65_535
+"""Pages of one index."""
+PARTS_MAX: Final = 20_000
+"""Parts (manifests, configs, layers, referrers) of one closure."""
+PART_BYTES_MAX: Final = 1 << 40
+"""Size of one part: 1 TiB."""
+SEGMENTS_MAX: Final = 1_200_000
+"""Segments of one artifact, bases' included; bound by COMMIT_BYTES_MAX."""
+BASES_MAX: Final = 8
+"""Bases that one packing list may name."""
+
+MANIFEST_BYTES_MAX: Final = 4 * MIB
+"""An OCI manifest or image index (distribution-spec)."""
+CONFIG_BYTES_MAX: Final = 8 * MIB
+"""An OCI image config."""
+INDEX_DEPTH_MAX: Final = 3
+"""Image indexes nested in image indexes."""
+MANIFESTS_MAX: Final = 2_000
+"""Manifests reached from one artifact."""
+
+DESTINATIONS_MAX: Final = 16
+"""Destinations of one waybill."""
+LOG_ENTRY_BYTES_MAX: Final = 4 * KIB
+"""One log entry (DESIGN section 9; tlog-tiles itself allows 65 535)."""
+TEXT_CHARS_MAX: Final = 1_000
+"""Any free text in a statement: a reason, a purpose, a title."""
+ROW_HEADER_CHARS_MAX: Final = 8_000
+"""The sealed row in its HTTP header, base64."""
