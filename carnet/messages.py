@@ -1,0 +1,358 @@
+"""Every request and response of the protocol as a type; both ends use these and nothing else touches the JSON.
+
+Bodies are JSON objects; signed documents inside them are DSSE envelopes in their JSON form, which their own modules verify.
+Parsing here checks shape and bounds only; it trusts nothing.
+
+Rules:      1. unknown fields are refused  2. no field is a float  3. every list has a bound
+Spec:       docs/protocol.md
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from carnet.encoding import canonical, parse_object
+from carnet.errors import PeerError
+from carnet.identifiers import AgentName, Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
+from carnet.limits import BASES_MAX, DESTINATIONS_MAX, REQUEST_JSON_BYTES_MAX, TEXT_CHARS_MAX
+from carnet.proof import EntryProof
+from carnet.release import KeyRelease
+from carnet.timestamps import Timestamp
+from carnet.waybill import ArtifactKind, Declarations
+
+_MISSING_MAX = 1_200_000
+_VIEWS_MAX = 1_000
+EnvelopeJson = dict[str, Any]
+"""A DSSE envelope as JSON; `carnet.envelope.parse_envelope` reads it."""
+Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
+MediaTypeText = Annotated[str, Field(max_length=255, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}$")]
+Bytes = Annotated[int, Field(ge=0, le=2**53 - 1)]
+
+
+class Message(BaseModel):
+    """The base: frozen, strict, nothing unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    bytes_max: ClassVar[int] = REQUEST_JSON_BYTES_MAX
+
+    @classmethod
+    def parse(cls, data: bytes, *, bytes_max: int | None = None) -> Self:
+        """Return the message in `data`; raise `PeerError` E-REQUEST naming the first field that is wrong."""
+        document = parse_object(data, bytes_max=bytes_max or cls.bytes_max)
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            path = ".".join(str(piece) for piece in first["loc"])
+            raise PeerError("E-REQUEST", f"{cls.__name__}: {path or 'body'}: {first['msg']}") from None
+
+    def encode(self) -> bytes:
+        """Return the message as canonical JSON."""
+        return canonical(self.model_dump(mode="json"))
+
+
+class ReasonView(Message):
+    """One rule's contribution to a decision, in words."""
+
+    rule: Text
+    outcome: Text
+    text: Text
+    remedy: Text = ""
+    cite: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
+
+
+class Advice(Message):
+    """What the site would decide from the declaration alone."""
+
+    outcome: Literal["allow", "hold", "quarantine", "deny"]
+    reasons: Annotated[tuple[ReasonView, ...], Field(max_length=256)] = ()
+
+
+class DeclareRequest(Message):
+    """An agent says what it is about to send. `digest` and `size` may be unknown until commit."""
+
+    transfer: TransferId
+    lane: LaneName
+    repository: Repository
+    tag: Tag
+    kind: ArtifactKind
+    media_type: MediaTypeText
+    digest: Digest | None = None
+    size: Bytes | None = None
+    declarations: Declarations
+    destinations: Annotated[tuple[SiteName, ...], Field(min_length=1, max_length=DESTINATIONS_MAX)]
+    initiator: Text | None = None
+    resume: EnvelopeJson | None = None
+    dry_run: bool = False
+
+
+class SealedArtifact(Message):
+    """An artifact that the asker sealed earlier: enough to open its index. `segment_list` is base64."""
+
+    bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
+    waybill: EnvelopeJson
+    packing_list: EnvelopeJson
+    segment_list: str
+    release: KeyRelease
+
+
+class DeclareResponse(Message):
+    """The site's answer: whose transfer this is, what is already there, and what may be built upon."""
+
+    bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
+    transfer: TransferId
+    state: Text
+    advice: Advice
+    previous: Digest | None = None
+    turn: Annotated[int, Field(ge=1)] = 1
+    trust_version: int
+    resume: EnvelopeJson | None = None
+    rows: int = 0
+    bases: Annotated[tuple[SealedArtifact, ...], Field(max_length=BASES_MAX)] = ()
+    committed: SealedArtifact | None = None
+    expires: Timestamp
+
+
+class CommitRequest(Message):
+    """The agent's last word: signed waybill and packing list, the segment list (base64) and the key releases."""
+
+    bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
+    waybill: EnvelopeJson
+    packing_list: EnvelopeJson
+    segment_list: str
+    releases: Annotated[tuple[KeyRelease, ...], Field(max_length=DESTINATIONS_MAX + 2)]
+
+
+class CommitResponse(Message):
+    """State after the commit, or the segments that are still missing (then nothing was committed)."""
+
+    bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
+    state: Text
+    missing: Annotated[tuple[SegmentId, ...], Field(max_length=_MISSING_MAX)] = ()
+
+
+class SignedStep(Message):
+    """A decision, signed, with the proof that it is under a checkpoint of the deciding site's log."""
+
+    decision: EnvelopeJson
+    proof: EntryProof
+
+
+class ForwardRequest(Message):
+    """A site declares to the next one what it will send: everything but the key."""
+
+    bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
+    transfer: TransferId
+    site: SiteName
+    waybill: EnvelopeJson
+    agent_statement: EnvelopeJson
+    packing_list: EnvelopeJson
+    segment_list: str
+    offer: SignedStep
+
+
+class ForwardResponse(Message):
+    """Which of the listed segments the receiver does not hold; the others are pinned until the deadline."""
+
+    bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
+    state: Text
+    missing: Annotated[tuple[SegmentId, ...], Field(max_length=_MISSING_MAX)] = ()
+    receipt: EnvelopeJson | None = None
+
+
+class KeyReleaseMessage(Message):
+    """Origin to destination: the key, the decision that lets it go, and the proof."""
+
+    kind: Literal["key-release"] = "key-release"
+    number: Annotated[int, Field(ge=0)]
+    release: KeyRelease
+    step: SignedStep
+
+
+class ReceiptMessage(Message):
+    """Destination to origin: `stored` or `delivered`, signed and proved."""
+
+    kind: Literal["receipt"] = "receipt"
+    number: Annotated[int, Field(ge=0)]
+    receipt: EnvelopeJson
+    proof: EntryProof
+
+
+class DecisionMessage(Message):
+    """Destination to origin: it did not deliver; the decision says why."""
+
+    kind: Literal["decision"] = "decision"
+    number: Annotated[int, Field(ge=0)]
+    step: SignedStep
+
+
+class CancelMessage(Message):
+    """Origin to destination: the transfer ended before its key was released."""
+
+    kind: Literal["cancel"] = "cancel"
+    number: Annotated[int, Field(ge=0)]
+    reason: Text
+
+
+class SiteMessage(Message):
+    """What travels between sites about one transfer; repeating a number changes nothing."""
+
+    bytes_max: ClassVar[int] = 4 * REQUEST_JSON_BYTES_MAX
+    body: Annotated[KeyReleaseMessage | ReceiptMessage | DecisionMessage | CancelMessage, Field(discriminator="kind")]
+
+
+class DeliveryView(Message):
+    """One delivery as the origin knows it."""
+
+    destination: SiteName
+    state: Text
+    since: Timestamp
+    outcome: Text | None = None
+    reasons: Annotated[tuple[ReasonView, ...], Field(max_length=256)] = ()
+    segments: int = 0
+    segments_sent: int = 0
+    bytes_sent: Bytes = 0
+    error: Text | None = None
+    stored_receipt: EnvelopeJson | None = None
+    delivered_receipt: EnvelopeJson | None = None
+
+
+class TransferView(Message):
+    """A transfer as its site shows it to those who may see it."""
+
+    transfer: TransferId
+    role: Literal["origin", "destination"]
+    state: Text
+    since: Timestamp
+    created: Timestamp
+    lane: LaneName
+    origin: SiteName
+    identity: SpiffeId
+    repository: Repository
+    tag: Tag
+    kind: ArtifactKind
+    digest: Digest | None = None
+    size: Bytes | None = None
+    initiator: Text | None = None
+    waybill_digest: Digest | None = None
+    segments: int = 0
+    segments_received: int = 0
+    bytes_received: Bytes = 0
+    outcome: Text | None = None
+    reasons: Annotated[tuple[ReasonView, ...], Field(max_length=256)] = ()
+    deliveries: Annotated[tuple[DeliveryView, ...], Field(max_length=DESTINATIONS_MAX)] = ()
+
+
+class TransferList(Message):
+    """Transfers, newest first; `next` continues the listing."""
+
+    bytes_max: ClassVar[int] = 16 * REQUEST_JSON_BYTES_MAX
+    transfers: Annotated[tuple[TransferView, ...], Field(max_length=_VIEWS_MAX)]
+    next: str | None = None
+
+
+class ArtifactView(Message):
+    """An artifact that was delivered here."""
+
+    repository: Repository
+    tag: Tag
+    digest: Digest
+    kind: ArtifactKind
+    media_type: Text
+    size: Bytes
+    transfer: TransferId
+    origin: SiteName
+    delivered: Timestamp
+
+
+class ArtifactList(Message):
+    """Artifacts by repository and tag; `next` continues the listing."""
+
+    bytes_max: ClassVar[int] = 16 * REQUEST_JSON_BYTES_MAX
+    artifacts: Annotated[tuple[ArtifactView, ...], Field(max_length=_VIEWS_MAX)]
+    next: str | None = None
+
+
+class ArtifactRelease(Message):
+    """All a consumer needs to fetch, open and check an artifact; the site's `release` decision is proved."""
+
+    bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
+    artifact: ArtifactView
+    waybill: EnvelopeJson
+    agent_statement: EnvelopeJson
+    packing_list: EnvelopeJson
+    segment_list: str
+    receipt: EnvelopeJson
+    release: KeyRelease
+    step: SignedStep
+
+
+class CancelRequest(Message):
+    """Why a transfer is given up."""
+
+    reason: Text = ""
+
+
+class TrustResponse(Message):
+    """All signed: the bundle, each known site's KEM statements and newest checkpoint."""
+
+    bytes_max: ClassVar[int] = 16 * REQUEST_JSON_BYTES_MAX
+    site: SiteName
+    bundle: EnvelopeJson
+    kem_statements: Annotated[tuple[EnvelopeJson, ...], Field(max_length=_VIEWS_MAX)]
+    checkpoints: dict[str, str]
+
+
+class EnrollRequest(Message):
+    """A new agent presents its invite and the public halves of the keys it made. Keys are base64, the CSR is PEM."""
+
+    invite: Annotated[str, Field(max_length=64)]
+    secret: Annotated[str, Field(max_length=64)]
+    csr: Annotated[str, Field(max_length=8_000)]
+    signing_key: Annotated[str, Field(max_length=64)]
+    kem_key: Annotated[str, Field(max_length=2_048)]
+
+    def __repr__(self) -> str:
+        """Leave the secret out."""
+        return f"EnrollRequest(invite={self.invite!r})"
+
+
+class RenewRequest(Message):
+    """An enrolled agent asks for its next certificate, for a new TLS key."""
+
+    csr: Annotated[str, Field(max_length=8_000)]
+
+
+class EnrollResponse(Message):
+    """Certificate chain (PEM, leaf first), the agent statement, the trust bundle."""
+
+    bytes_max: ClassVar[int] = 16 * REQUEST_JSON_BYTES_MAX
+    name: AgentName
+    site: SiteName
+    certificate: Annotated[str, Field(max_length=64_000)]
+    agent_statement: EnvelopeJson
+    bundle: EnvelopeJson
+
+
+class RenewResponse(Message):
+    """The next certificate chain (PEM, leaf first)."""
+
+    certificate: Annotated[str, Field(max_length=64_000)]
+    agent_statement: EnvelopeJson
+
+
+class Problem(Message):
+    """RFC 9457 problem document with our extension members."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    type: Text
+    title: Text
+    status: int
+    detail: Text
+    code: Text
+    family: Text
+    remedy: Text
+    request: Text = ""
+    limit: Text | None = None
+    retry_after_s: int | None = None
+    reasons: Annotated[tuple[ReasonView, ...], Field(max_length=256)] = ()

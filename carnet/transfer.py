@@ -1,0 +1,135 @@
+"""The life of a transfer as three tables of states and events; nothing else decides what may follow what.
+
+The origin site keeps one machine for the transfer and one for each delivery; the destination keeps a machine of its own. A
+state is named by what is known. Edges hold a machine's state in the catalog and call `step` inside the transaction that also
+queues the log entry, so a state that is not in a table cannot be stored.
+
+Rules:      1. `step` is the only way from state to state  2. an event that a state does not list is refused, never ignored
+            3. ended states list no event but those that another decision may undo
+Layout:     machine: {state: {event: next state}}
+Spec:       docs/protocol.md section "States" is generated from these tables (a test compares); DESIGN section 7
+Example:    >>> step(ORIGIN, "received", "inspect")
+            'inspecting'
+"""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from carnet.errors import Conflict
+
+Machine: TypeAlias = Mapping[str, Mapping[str, str]]
+
+ORIGIN: Final[Machine] = {
+    "declared": {"segment": "receiving", "commit": "received", "deny": "denied", "cancel": "cancelled", "expire": "expired"},
+    "receiving": {"segment": "receiving", "commit": "received", "cancel": "cancelled", "expire": "expired"},
+    "received": {"inspect": "inspecting", "cancel": "cancelled"},
+    "inspecting": {
+        "inspect": "inspecting",
+        "admit": "admitted",
+        "hold": "held",
+        "quarantine": "quarantined",
+        "deny": "denied",
+        "cancel": "cancelled",
+    },
+    "admitted": {"cancel": "cancelled"},
+    "held": {"inspect": "inspecting", "deny": "denied", "cancel": "cancelled", "expire": "expired"},
+    "quarantined": {"inspect": "inspecting", "cancel": "cancelled"},
+    "denied": {},
+    "cancelled": {},
+    "expired": {},
+}
+"""A transfer at its origin site, from declaration to the site's own decision."""
+
+DELIVERY: Final[Machine] = {
+    "waiting": {
+        "offer-allow": "sending",
+        "offer-hold": "offer-hold",
+        "offer-deny": "offer-deny",
+        "deliver": "delivered",
+        "hold": "held",
+        "quarantine": "quarantined",
+        "deny": "denied",
+        "cancel": "cancelled",
+    },
+    "offer-hold": {
+        "offer-allow": "sending",
+        "offer-hold": "offer-hold",
+        "offer-deny": "offer-deny",
+        "cancel": "cancelled",
+        "expire": "expired",
+    },
+    "offer-deny": {},
+    "sending": {"fail": "retrying", "store": "stored", "cancel": "cancelled", "expire": "expired", "deny": "denied"},
+    "retrying": {"send": "sending", "cancel": "cancelled", "expire": "expired"},
+    "stored": {
+        "release-allow": "released",
+        "release-hold": "release-hold",
+        "release-deny": "release-deny",
+        "cancel": "cancelled",
+    },
+    "release-hold": {
+        "release-allow": "released",
+        "release-hold": "release-hold",
+        "release-deny": "release-deny",
+        "cancel": "cancelled",
+        "expire": "expired",
+    },
+    "release-deny": {},
+    "released": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied"},
+    "held": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied", "cancel": "cancelled"},
+    "quarantined": {"deliver": "delivered", "quarantine": "quarantined", "deny": "denied"},
+    "delivered": {},
+    "denied": {},
+    "cancelled": {},
+    "expired": {},
+}
+"""One delivery as its origin site knows it; `held`, `quarantined`, `denied` after `released` are the destination's decision."""
+
+DESTINATION: Final[Machine] = {
+    "receiving": {"segment": "receiving", "commit": "stored", "cancel": "cancelled", "expire": "expired"},
+    "stored": {"release": "released", "cancel": "cancelled", "expire": "expired"},
+    "released": {"inspect": "inspecting"},
+    "inspecting": {
+        "inspect": "inspecting",
+        "deliver": "delivered",
+        "hold": "held",
+        "quarantine": "quarantined",
+        "deny": "denied",
+    },
+    "held": {"inspect": "inspecting", "deny": "denied", "expire": "expired"},
+    "quarantined": {"inspect": "inspecting", "deny": "denied"},
+    "delivered": {},
+    "denied": {},
+    "cancelled": {},
+    "expired": {},
+}
+"""A transfer at its destination site; the destination decides for itself."""
+
+MACHINES: Final[Mapping[str, Machine]] = {"origin": ORIGIN, "delivery": DELIVERY, "destination": DESTINATION}
+"""The machines by name, as documents and the catalog call them."""
+
+ORIGIN_DECIDED: Final = frozenset({"admitted", "held", "quarantined", "denied", "cancelled", "expired"})
+"""States in which the home site has decided: `carnet push` returns."""
+
+DELIVERY_SETTLED: Final = frozenset(
+    {"delivered", "offer-hold", "offer-deny", "release-hold", "release-deny", "held", "quarantined", "denied", "cancelled", "expired"}
+)
+"""States in which a delivery waits for no machine: it is there, refused, or waits for a person."""
+
+
+def step(machine: Machine, state: str, event: str) -> str:
+    """Return the state that follows `state` on `event`; raise `Conflict` E-STATE if the table has no such line."""
+    following = machine.get(state, {}).get(event)
+    if following is None:
+        raise Conflict("E-STATE", f"a transfer that is {state!r} cannot {event!r}")
+    return following
+
+
+def may(machine: Machine, state: str, event: str) -> bool:
+    """Tell whether `step` would succeed."""
+    return event in machine.get(state, {})
+
+
+def is_ended(machine: Machine, state: str) -> bool:
+    """Tell whether nothing can follow `state`."""
+    return not machine.get(state, {})
