@@ -57,3 +57,26 @@ TEXT_CHARS_MAX: Final = 1_000
 """Any free text in a statement: a reason, a purpose, a title."""
 ROW_HEADER_CHARS_MAX: Final = 8_000
 """The sealed row in its HTTP header, base64."""
+SIGNATURES_MAX: Final = 32
+"""Signatures in one envelope or one signed note (signed-note asks for at least 16)."""
+TRUST_ENTRIES_MAX: Final = 1_000
+"""Sites, lanes or people that one trust bundle names."""
+NOTE_BYTES_MAX: Final = 64 * KIB
+"""A signed note with its signatures."""
+REASONS_MAX: Final = 64
+"""Reasons or obligations in one decision."""
+
+CLOSURE_MANIFEST_BYTES_MAX: Final = 64 * MIB
+"""All manifests and image indexes of one closure together; they are held in memory while a closure is walked."""
+CLOSURE_REFERENCES_MAX: Final = 200_000
+"""Descriptors in all manifests of one closure together; most name the same blobs again."""
+LAYOUT_ENTRIES_MAX: Final = 20_000
+"""Manifests that one OCI layout lists; each is read to find what refers to the artifact."""
+ARCHIVE_MEMBERS_MAX: Final = 1_000_000
+"""Members of one tar, and entries of one directory tree."""
+ARCHIVE_PATH_BYTES_MAX: Final = 4 * KIB
+"""A path, or the target of a link, in a tar."""
+ARCHIVE_DEPTH_MAX: Final = 128
+"""Directories inside directories in a canonical tar; the unpacker holds one descriptor for each."""
+PAX_BYTES_MAX: Final = 64 * KIB
+"""The extended header of one tar member."""
