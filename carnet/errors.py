@@ -29,6 +29,7 @@ CODES: Final[dict[str, str]] = {
     "E-DIGEST": "the content does not have the digest that was declared; check the source and push again",
     "E-SIGNATURE": "the signature is not by the key that the trust bundle names; find out who signed it",
     "E-COMMITMENT": "the key released is not the key that sealed the index; treat the sender as compromised until explained",
+    "E-KEY-RELEASE": "the key release is not for this key, transfer or recipient; ask the sender to wrap again",
     "E-PROOF": "the log proof does not verify; do not use the artifact and tell the operator of that site",
     "E-LOG": "the log does not verify; keep a copy of its directory and tell an auditor",
     "E-SOURCE-CHANGED": "the source changed while it was read; push again when it is at rest",
@@ -54,6 +55,7 @@ CODES: Final[dict[str, str]] = {
     "E-ARTIFACT-UNKNOWN": "list artifacts with `carnet artifact list`",
     "E-SEGMENT-UNKNOWN": "the segment is not here or not yours",
     "E-LANE-UNKNOWN": "list lanes with `carnet-gateway lane list`",
+    "E-SITE-UNKNOWN": "list sites with `carnet-gateway trust show`",
     "E-PATH-UNKNOWN": "see docs/protocol.md for the paths there are",
     # temporary and capacity
     "E-UNREACHABLE": "check the network and that the gateway runs; the same command continues where it stopped",
