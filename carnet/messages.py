@@ -15,10 +15,11 @@ from carnet.encoding import canonical, parse_object
 from carnet.errors import PeerError
 from carnet.identifiers import AgentName, Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.limits import BASES_MAX, DESTINATIONS_MAX, REQUEST_JSON_BYTES_MAX, TEXT_CHARS_MAX
+from carnet.oci import ArtifactKind
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease
 from carnet.timestamps import Timestamp
-from carnet.waybill import ArtifactKind, Declarations
+from carnet.waybill import Declarations
 
 _MISSING_MAX = 1_200_000
 _VIEWS_MAX = 1_000
@@ -304,13 +305,13 @@ class TrustResponse(Message):
 
 
 class EnrollRequest(Message):
-    """A new agent presents its invite and the public halves of the keys it made. Keys are base64, the CSR is PEM."""
+    """A new agent presents its invite and the public halves of the keys it made. Keys are hex, the CSR is PEM."""
 
     invite: Annotated[str, Field(max_length=64)]
     secret: Annotated[str, Field(max_length=64)]
     csr: Annotated[str, Field(max_length=8_000)]
     signing_key: Annotated[str, Field(max_length=64)]
-    kem_key: Annotated[str, Field(max_length=2_048)]
+    kem_key: Annotated[str, Field(max_length=2_432)]
 
     def __repr__(self) -> str:
         """Leave the secret out."""
