@@ -1,0 +1,218 @@
+"""The first stage of a push: read parts, cut and identify chunks, and gather the new ones into open segments.
+
+It runs in one thread, since cutting and hashing a part are sequential; each step releases the GIL. A part whose digest a base
+has is not read. A chunk that a base, an earlier run or this run already has becomes a reference.
+
+Rules:      1. one pass over each byte read; the part's digest is computed in it  2. a new chunk is copied once, into its segment
+            3. a segment closes at about 1 MiB or at the row's capacity, so its row has one fixed length
+Layout:     place of a chunk: source (16 bits: 0 = this transfer, k = base k-1) | segment number (32) | chunk number (16)
+Spec:       docs/formats.md sections "Chunking", "Chunk ids", "Segments"
+"""
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from carnet.chunking import ChunkSizes, cut
+from carnet.errors import IntegrityError
+from carnet.flow.chunk_table import ChunkTable
+from carnet.flow.parts import PartInput, PartReader
+from carnet.flow.progress import Progress
+from carnet.identifiers import Digest, SegmentId
+from carnet.index import Index, Part
+from carnet.limits import MIB, SEGMENT_RAW_BYTES_MAX, SEGMENT_RAW_BYTES_TARGET
+from carnet.rows import Row, row_capacity
+from carnet.suites import chunk_id
+
+_READ_BYTES: Final = 4 * MIB
+_OWN: Final = 0
+
+
+@dataclass(frozen=True)
+class Base:
+    """An earlier artifact to build upon; `same_lineage` says whether its chunks can be compared, or only whole parts."""
+
+    packing_digest: Digest
+    index: Index
+    same_lineage: bool
+
+
+@dataclass(frozen=True)
+class KnownSegment:
+    """A segment that an earlier run of this transfer already sent, as its row tells."""
+
+    id: SegmentId
+    row: Row
+
+
+@dataclass
+class OpenSegment:
+    """New chunks being gathered; owned by the chunking thread until it closes, then by one sealing thread."""
+
+    number: int
+    raw: bytearray = field(default_factory=lambda: bytearray(SEGMENT_RAW_BYTES_MAX))
+    length: int = 0
+    chunk_ids: bytearray = field(default_factory=bytearray)
+    chunk_lengths: array[int] = field(default_factory=lambda: array("I"))
+    solo: bool = False
+
+
+@dataclass
+class PartPlaces:
+    """A part and the places of its chunks, in order."""
+
+    part: Part
+    places: Sequence[int]
+
+
+def make_place(source: int, segment: int, chunk: int) -> int:
+    """Pack source, segment number and chunk number into one integer."""
+    return source << 48 | segment << 16 | chunk
+
+
+def split_place(place: int) -> tuple[int, int, int]:
+    """Return source, segment number and chunk number."""
+    return place >> 48, place >> 16 & 0xFFFFFFFF, place & 0xFFFF
+
+
+class ChunkingStage:
+    """Turns parts into open segments and places; `emit` takes each closed segment and may block (back-pressure)."""
+
+    def __init__(
+        self,
+        *,
+        sizes: ChunkSizes,
+        lineage_key: bytes,
+        bases: Sequence[Base],
+        known: Sequence[KnownSegment],
+        emit: Callable[[OpenSegment], None],
+        progress: Progress,
+    ) -> None:
+        """Learn the chunks of `bases` and of `known` segments; numbers of new segments follow those of `known`."""
+        self._sizes = sizes
+        self._lineage_key = lineage_key
+        self._bases = bases
+        self._emit = emit
+        self._progress = progress
+        self._capacity = row_capacity(sizes)
+        self._table = ChunkTable()
+        self._known_count = len(known)
+        self._number = len(known)
+        self._open = OpenSegment(self._number)
+        self._seen: dict[Digest, None] = {}
+        self.parts: list[PartPlaces] = []
+        for number, segment in enumerate(known):
+            for chunk, (identifier, _length) in enumerate(segment.row.chunks):
+                self._table.add(identifier, make_place(_OWN, number, chunk))
+        for source, base in enumerate(bases, start=1):
+            if base.same_lineage:
+                for segment_number, chunk, identifier in base.index.chunk_ids():
+                    self._table.add(identifier, make_place(source, segment_number, chunk))
+
+    def run(self, parts: Iterable[PartInput]) -> None:
+        """Process every part, then close the last segment. Raises what reading and checking raise."""
+        for part in parts:
+            self._take(part)
+        self._close_segment(last=True)
+
+    def _take(self, part: PartInput) -> None:
+        if part.digest is not None and part.digest in self._seen:
+            return
+        if part.digest is not None and self._reuse(part, part.digest):
+            return
+        reader = part.open()
+        try:
+            digest, size, places = self._read(reader)
+        finally:
+            reader.close()
+        _check(part, digest, size)
+        part.completed(digest, size)
+        if digest not in self._seen:
+            self._remember(Part(media_type=part.media_type, digest=digest, size=size, role=part.role), places)
+
+    def _remember(self, part: Part, places: Sequence[int]) -> None:
+        self._seen[part.digest] = None
+        self.parts.append(PartPlaces(part, places))
+
+    def _reuse(self, part: PartInput, digest: Digest) -> bool:
+        """Copy the places of a part that a base has; nothing is read."""
+        for source, base in enumerate(self._bases, start=1):
+            number = base.index.part_number(digest)
+            if number is None:
+                continue
+            places = array("Q")
+            for extent in base.index.part_extents(number):
+                places.extend(make_place(source, extent.segment, extent.first + step) for step in range(extent.count))
+            size = base.index.parts[number].part.size
+            self._remember(Part(media_type=part.media_type, digest=digest, size=size, role=part.role), places)
+            part.completed(digest, size)
+            self._progress.reuse(size)
+            return True
+        return False
+
+    def _read(self, reader: PartReader) -> tuple[Digest, int, array[int]]:
+        """Read one part to its end; return its digest, size and the places of its chunks."""
+        view = memoryview(bytearray(_READ_BYTES))
+        hasher = hashlib.sha256()
+        places = array("Q")
+        held = size = 0
+        while True:
+            filled = _fill(reader, view[held:])
+            hasher.update(view[held : held + filled])
+            held += filled
+            size += filled
+            final = held < len(view)
+            start = 0
+            for end in cut(view[:held], self._sizes, final=final):
+                places.append(self._place(view[start:end]))
+                start = end
+            self._progress.read(filled)
+            if final:
+                return Digest.from_raw(hasher.digest()), size, places
+            view[: held - start] = view[start:held]
+            held -= start
+
+    def _place(self, chunk: memoryview) -> int:
+        identifier = chunk_id(self._lineage_key, chunk)
+        place = self._table.find(identifier)
+        if place is not None:
+            self._progress.reference(len(chunk))
+            return place
+        segment = self._open
+        place = make_place(_OWN, segment.number, len(segment.chunk_lengths))
+        segment.raw[segment.length : segment.length + len(chunk)] = chunk
+        segment.length += len(chunk)
+        segment.chunk_ids += identifier
+        segment.chunk_lengths.append(len(chunk))
+        self._table.add(identifier, place)
+        if segment.length >= SEGMENT_RAW_BYTES_TARGET or len(segment.chunk_lengths) == self._capacity:
+            self._close_segment(last=False)
+        return place
+
+    def _close_segment(self, *, last: bool) -> None:
+        segment = self._open
+        if segment.length:
+            segment.solo = last and segment.number == 0 and self._known_count == 0
+            self._number += 1
+            self._open = OpenSegment(self._number)
+            self._emit(segment)
+
+
+def _fill(reader: PartReader, view: memoryview) -> int:
+    """Read until `view` is full or the part ends: pipes give little at a time, cutting wants much."""
+    filled = 0
+    while filled < len(view):
+        count = reader.readinto(view[filled:])
+        if count == 0:
+            break
+        filled += count
+    return filled
+
+
+def _check(part: PartInput, digest: Digest, size: int) -> None:
+    if part.size is not None and size != part.size:
+        raise IntegrityError("E-DIGEST", f"{part.role} {part.digest}: {size} bytes read, {part.size} declared")
+    if part.digest is not None and digest != part.digest:
+        raise IntegrityError("E-DIGEST", f"{part.role} of {size} bytes has digest {digest}, declared {part.digest}")

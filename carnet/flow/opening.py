@@ -1,0 +1,216 @@
+"""The pull pipeline: fetch, check, decrypt and inflate segments ahead of need, and hand out parts in order, verified.
+
+The destination gateway runs it to verify before it decides, the consumer's agent to write what it pulls. Segments are fetched
+by several tasks ahead of the part being written; each is opened in a thread; each part's digest is computed as it is written.
+
+Rules:      1. memory is bounded: at most `_AHEAD` segments in flight and `_KEPT` opened ones kept for chunks that repeat
+            2. a part is complete only when its digest is right; a wrong one is E-DIGEST and nothing follows
+            3. the receiver's writer sees bytes before they are verified and must not publish them before `commit`
+Spec:       docs/life-of-a-chunk.md; docs/formats.md sections "Index", "Segments"
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from carnet.errors import IntegrityError
+from carnet.flow.progress import Progress
+from carnet.identifiers import Digest, SegmentId, TransferId
+from carnet.index import Index, Part, decode_index, open_page
+from carnet.segment import open_segment
+from carnet.suites import segment_id
+
+_AHEAD: Final = 8
+_KEPT: Final = 24
+
+Fetch = Callable[[SegmentId], Awaitable[bytes]]
+"""Returns the sealed bytes of a segment; whoever opens checks them against the id."""
+
+
+class PartWriter(Protocol):
+    """Where the bytes of one part go; called in a thread, in order."""
+
+    def write(self, data: memoryview, /) -> None:
+        """Take the next bytes of the part."""
+        ...
+
+    def close(self) -> None:
+        """Be told that the part is complete and its digest right."""
+        ...
+
+
+class NullWriter:
+    """Verifies only."""
+
+    def write(self, data: memoryview, /) -> None:
+        """Drop the bytes."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Consecutive raw bytes of one segment that belong to one part."""
+
+    segment: int
+    start: int
+    length: int
+
+
+async def open_index(
+    pages: Sequence[SegmentId], fetch: Fetch, *, suite: int, artifact_key: bytes, transfer: TransferId, closure: Digest
+) -> Index:
+    """Fetch and open the pages of an index and return it, fully checked (canonical or refused)."""
+    sealed = await asyncio.gather(*(fetch(page) for page in pages))
+
+    def decode() -> Index:
+        for identifier, page in zip(pages, sealed, strict=True):
+            check_id(suite, identifier, page)
+        return decode_index(
+            (
+                open_page(
+                    page,
+                    suite=suite,
+                    artifact_key=artifact_key,
+                    transfer=transfer,
+                    closure=closure,
+                    number=number,
+                    last=number == len(sealed) - 1,
+                )
+                for number, page in enumerate(sealed)
+            ),
+            closure,
+        )
+
+    return await asyncio.to_thread(decode)
+
+
+async def open_parts(
+    index: Index,
+    fetch: Fetch,
+    *,
+    suite: int,
+    writer_of: Callable[[Part], PartWriter],
+    progress: Progress,
+) -> None:
+    """Write every part of `index`, in order, through the writers that `writer_of` returns; verify each part's digest."""
+    opened = _OpenedSegments(index, fetch, suite, progress)
+    try:
+        for number, entry in enumerate(index.parts):
+            writer = await asyncio.to_thread(writer_of, entry.part)
+            await _write_part(opened, entry.part, _slices(index, number), writer, progress)
+    finally:
+        await opened.close()
+
+
+def check_id(suite: int, identifier: SegmentId, sealed: bytes) -> None:
+    """Raise `IntegrityError` E-SEGMENT-CORRUPT unless `sealed` hashes to `identifier`."""
+    if segment_id(suite, sealed) != identifier:
+        raise IntegrityError("E-SEGMENT-CORRUPT", f"segment {identifier}: {len(sealed)} bytes do not hash to its id")
+
+
+def _slices(index: Index, number: int) -> Iterator[_Slice]:
+    """Yield where a part's bytes are, in order, one slice an extent."""
+    for extent in index.part_extents(number):
+        start = index.segments.chunk_offset(extent.segment, extent.first)
+        end = index.segments.chunk_offset(extent.segment, extent.first + extent.count)
+        yield _Slice(extent.segment, start, end - start)
+
+
+async def _write_part(
+    opened: "_OpenedSegments", part: Part, slices: Iterator[_Slice], writer: PartWriter, progress: Progress
+) -> None:
+    hasher = hashlib.sha256()
+
+    def take(data: memoryview) -> None:
+        hasher.update(data)
+        writer.write(data)
+
+    ahead: deque[_Slice] = deque()
+    written = 0
+    exhausted = False
+    while True:
+        while not exhausted and opened.has_room(ahead):
+            following = next(slices, None)
+            if following is None:
+                exhausted = True
+            else:
+                opened.want(following.segment)
+                ahead.append(following)
+        if not ahead:
+            break
+        piece = ahead.popleft()
+        raw = await opened.raw(piece.segment)
+        await asyncio.to_thread(take, memoryview(raw)[piece.start : piece.start + piece.length])
+        opened.release(piece.segment)
+        written += piece.length
+        progress.read(piece.length)
+    digest = Digest.from_raw(hasher.digest())
+    if digest != part.digest or written != part.size:
+        raise IntegrityError(
+            "E-DIGEST", f"{part.role} {part.digest} of {part.size} bytes came out as {digest} of {written} bytes"
+        )
+    await asyncio.to_thread(writer.close)
+
+
+class _OpenedSegments:
+    """Fetches and opens segments ahead, counts who still needs them, and keeps a few of those nobody does."""
+
+    def __init__(self, index: Index, fetch: Fetch, suite: int, progress: Progress) -> None:
+        self._index = index
+        self._fetch = fetch
+        self._suite = suite
+        self._progress = progress
+        self._tasks: OrderedDict[int, asyncio.Task[bytes]] = OrderedDict()
+        """By segment number, least recently wanted first."""
+        self._needed: dict[int, int] = {}
+
+    def has_room(self, ahead: "deque[_Slice]") -> bool:
+        """Tell whether another slice may be looked at: few distinct segments and not too many slices wait."""
+        return len(self._needed) < _AHEAD and len(ahead) < _AHEAD * 256
+
+    def want(self, number: int) -> None:
+        """Start fetching the segment unless it is here or on its way."""
+        self._needed[number] = self._needed.get(number, 0) + 1
+        if number in self._tasks:
+            self._tasks.move_to_end(number)
+            return
+        self._tasks[number] = asyncio.create_task(self._open(number))
+
+    async def raw(self, number: int) -> bytes:
+        """Return the segment's plaintext."""
+        return await self._tasks[number]
+
+    def release(self, number: int) -> None:
+        """Say that one slice of the segment is written; forget old segments that nobody needs."""
+        self._needed[number] -= 1
+        if self._needed[number] == 0:
+            del self._needed[number]
+        while len(self._tasks) > _KEPT:
+            idle = next((old for old in self._tasks if old not in self._needed), None)
+            if idle is None:
+                return
+            del self._tasks[idle]
+
+    async def _open(self, number: int) -> bytes:
+        entry = self._index.segments.entry(number)
+        sealed = await self._fetch(entry.id)
+        self._progress.wire_bytes += len(sealed)
+        return await asyncio.to_thread(self._unseal, entry.id, entry.key, entry.raw_length, sealed)
+
+    def _unseal(self, identifier: SegmentId, key: bytes, raw_length: int, sealed: bytes) -> bytes:
+        check_id(self._suite, identifier, sealed)
+        raw = open_segment(sealed, suite=self._suite, key=key)
+        if len(raw) != raw_length:
+            raise IntegrityError("E-INDEX", f"segment {identifier}: {len(raw)} bytes inside, {raw_length} in the index")
+        return raw
+
+    async def close(self) -> None:
+        """Stop what is still on its way."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -1,0 +1,336 @@
+"""The push pipeline: one chunking thread, a few sealing threads, several sending tasks, bounded queues between them.
+
+The chunking thread emits closed segments; sealing threads compress, pad, encrypt and name them and seal their rows; the event
+loop sends them over several connections. When the link is slow the queues fill and reading stops.
+
+Rules:      1. memory is bounded by the queues: at most `_OPEN_MAX` open and `_SEALED_MAX` sealed segments wait
+            2. the first failure stops every stage and is what the caller sees  3. no thread outlives the call
+            4. each segment has its own fresh random key and nonce
+Spec:       docs/life-of-a-chunk.md; docs/formats.md sections "Segments", "Rows", "Index"
+"""
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from carnet.chunking import ChunkSizes
+from carnet.errors import IntegrityError, Unavailable
+from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
+from carnet.flow.parts import PartInput
+from carnet.flow.progress import Progress
+from carnet.identifiers import Digest, SegmentId, TransferId
+from carnet.index import Index, IndexBuilder, closure_digest, encode_index, seal_page
+from carnet.rows import Row, row_capacity, seal_row
+from carnet.segment import SegmentSealer
+from carnet.suites import CHUNK_ID_BYTES, KEY_BYTES, NONCE_BYTES, segment_id
+
+_OPEN_MAX: Final = 3
+_SEALED_MAX: Final = 6
+_SEALERS: Final = 2
+
+
+@dataclass(frozen=True)
+class SealingPlan:
+    """What a push needs to know before it reads the first byte."""
+
+    transfer: TransferId
+    suite: int
+    sizes: ChunkSizes
+    lineage_key: bytes
+    resume_key: bytes
+    level: int
+    bases: Sequence[Base] = ()
+    known: Sequence[KnownSegment] = ()
+
+    def __repr__(self) -> str:
+        return f"SealingPlan(transfer={self.transfer}, bases={len(self.bases)}, known={len(self.known)})"
+
+
+@dataclass(frozen=True)
+class SealedSegment:
+    """A segment ready to send: its id, its bytes, its sealed row."""
+
+    id: SegmentId
+    sealed: bytes
+    row: bytes | None
+
+
+@dataclass
+class _Introduced:
+    """What the index must say of a segment of this transfer."""
+
+    id: SegmentId
+    key: bytes
+    raw_length: int
+    chunk_ids: bytes
+    chunk_lengths: Sequence[int]
+
+
+class PartlyUsed(IntegrityError):
+    """Segments that an earlier run sent are only partly used by what was read now: the source changed in between."""
+
+    def __init__(self, segments: frozenset[SegmentId]) -> None:
+        """Keep which segments must not be known in the next attempt."""
+        super().__init__("E-SOURCE-CHANGED", f"the source differs from the interrupted push in {len(segments)} segments")
+        self.segments = segments
+
+
+async def seal_artifact(
+    parts: Iterable[PartInput],
+    plan: SealingPlan,
+    send: Callable[[SealedSegment], Awaitable[None]],
+    *,
+    parallel: int,
+    progress: Progress,
+) -> Index:
+    """Read, seal and send everything new in `parts`; return the index that describes the whole.
+
+    `send` is awaited by up to `parallel` tasks at once, each with another segment, and returns when the segment is durable at
+    the other end. Raises what reading, checking or sending raises; `PartlyUsed` when the caller must try again without some of
+    the known segments.
+    """
+    pipeline = _Pipeline(plan, progress)
+    outgoing: asyncio.Queue[SealedSegment | None] = asyncio.Queue(_SEALED_MAX)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pipeline.produce(parts, outgoing, parallel))
+            for _ in range(parallel):
+                group.create_task(_send_all(outgoing, send, progress))
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+    return await asyncio.to_thread(pipeline.index)
+
+
+async def _send_all(
+    outgoing: "asyncio.Queue[SealedSegment | None]", send: Callable[[SealedSegment], Awaitable[None]], progress: Progress
+) -> None:
+    while (segment := await outgoing.get()) is not None:
+        await send(segment)
+        progress.segments_sent += 1
+        progress.wire_bytes += len(segment.sealed) + len(segment.row or b"")
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the failure that matters: the first that is not merely a stage being stopped."""
+    flat = list(_flatten(failures))
+    return next((failure for failure in flat if not isinstance(failure, _Stopped)), flat[0])
+
+
+def _flatten(failures: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for failure in failures.exceptions:
+        if isinstance(failure, BaseExceptionGroup):
+            yield from _flatten(failure)
+        else:
+            yield failure
+
+
+class _Stopped(Unavailable):
+    """A stage ended because another one failed."""
+
+    def __init__(self) -> None:
+        super().__init__("E-INTERRUPTED", "the push was stopped")
+
+
+class _Pipeline:
+    """The threads of one push and what they share; the lock-free parts are owned as noted."""
+
+    def __init__(self, plan: SealingPlan, progress: Progress) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._stop = threading.Event()
+        self._opened: queue.Queue[OpenSegment | None] = queue.Queue(_OPEN_MAX)
+        self._introduced: dict[int, _Introduced] = {
+            number: _Introduced(
+                known.id,
+                known.row.key,
+                known.row.raw_length,
+                b"".join(identifier for identifier, _ in known.row.chunks),
+                [length for _, length in known.row.chunks],
+            )
+            for number, known in enumerate(plan.known)
+        }
+        """By segment number; each sealing thread writes its own numbers."""
+        self._stage = ChunkingStage(
+            sizes=plan.sizes,
+            lineage_key=plan.lineage_key,
+            bases=plan.bases,
+            known=plan.known,
+            emit=self._emit,
+            progress=progress,
+        )
+
+    async def produce(
+        self, parts: Iterable[PartInput], outgoing: "asyncio.Queue[SealedSegment | None]", senders: int
+    ) -> None:
+        """Run the threads to their end, feed `outgoing`, then tell each sender that nothing follows."""
+        loop = asyncio.get_running_loop()
+        threads = ThreadPoolExecutor(1 + _SEALERS, thread_name_prefix="carnet-push")
+        work = [loop.run_in_executor(threads, self._chunk, parts)]
+        work += [loop.run_in_executor(threads, self._seal_all, outgoing, loop) for _ in range(_SEALERS)]
+        try:
+            await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            self._stop.set()  # all are done, or one failed, or we are cancelled: whatever still runs must end
+            await asyncio.to_thread(threads.shutdown)
+        failures = [error for one in work if (error := one.exception()) is not None]
+        if failures:
+            raise BaseExceptionGroup("push", failures)
+        for _ in range(senders):
+            await outgoing.put(None)
+
+    def _chunk(self, parts: Iterable[PartInput]) -> None:
+        try:
+            self._stage.run(parts)
+        except BaseException:
+            self._stop.set()
+            raise
+        for _ in range(_SEALERS):
+            self._put(None)
+
+    def _emit(self, segment: OpenSegment) -> None:
+        self._put(segment)
+
+    def _put(self, item: OpenSegment | None) -> None:
+        while not self._stop.is_set():
+            try:
+                self._opened.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+        raise _Stopped
+
+    def _seal_all(self, outgoing: "asyncio.Queue[SealedSegment | None]", loop: asyncio.AbstractEventLoop) -> None:
+        sealer = SegmentSealer(self._plan.suite, self._plan.level)
+        try:
+            while (segment := self._take()) is not None:
+                sealed = self._seal(sealer, segment)
+                _hand_over(outgoing, sealed, loop, self._stop)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _take(self) -> OpenSegment | None:
+        while not self._stop.is_set():
+            try:
+                return self._opened.get(timeout=0.1)
+            except queue.Empty:
+                continue
+        raise _Stopped
+
+    def _seal(self, sealer: SegmentSealer, segment: OpenSegment) -> SealedSegment:
+        plan = self._plan
+        key, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
+        raw = memoryview(segment.raw)[: segment.length]
+        sealed = sealer.seal(raw, key=key, nonce=nonce, solo=segment.solo)
+        identifier = segment_id(plan.suite, sealed)
+        chunk_ids = bytes(segment.chunk_ids)
+        chunks = tuple(
+            (chunk_ids[start * CHUNK_ID_BYTES : (start + 1) * CHUNK_ID_BYTES], length)
+            for start, length in enumerate(segment.chunk_lengths)
+        )
+        row = seal_row(
+            Row(key=key, raw_length=segment.length, chunks=chunks),
+            suite=plan.suite,
+            resume_key=plan.resume_key,
+            transfer=plan.transfer,
+            segment=identifier,
+            nonce=os.urandom(NONCE_BYTES),
+            capacity=row_capacity(plan.sizes),
+        )
+        self._introduced[segment.number] = _Introduced(identifier, key, segment.length, chunk_ids, segment.chunk_lengths)
+        self._progress.segments_sealed += 1
+        return SealedSegment(identifier, sealed, row)
+
+    def index(self) -> Index:
+        """Return the index of what was read; raise `PartlyUsed` if segments of an earlier run have chunks nobody refers to."""
+        plan = self._plan
+        used = _used_chunks(self._stage.parts, len(plan.known))
+        partly = frozenset(
+            known.id for number, known in enumerate(plan.known) if 0 < len(used[number]) < len(known.row.chunks)
+        )
+        if partly:
+            raise PartlyUsed(partly)
+        builder = IndexBuilder(plan.sizes, plan.lineage_key, [base.packing_digest for base in plan.bases])
+        numbers: dict[int, int] = {}
+        for number in sorted(self._introduced):
+            if number < len(plan.known) and not used[number]:
+                continue
+            one = self._introduced[number]
+            numbers[number] = builder.add_segment(one.id, one.key, one.raw_length, one.chunk_ids, one.chunk_lengths)
+        for entry in self._stage.parts:
+            builder.add_part(entry.part, self._references(builder, numbers, entry.places))
+        return builder.build()
+
+    def _references(
+        self, builder: IndexBuilder, numbers: dict[int, int], places: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
+        for place in places:
+            source, segment, chunk = split_place(place)
+            if source == 0:
+                yield numbers[segment], chunk
+            else:
+                yield builder.use_base_segment(source, self._plan.bases[source - 1].index, segment), chunk
+
+
+def _used_chunks(parts: Sequence[PartPlaces], known: int) -> list[set[int]]:
+    """Return, for each segment known from an earlier run, the chunks that some part refers to."""
+    used: list[set[int]] = [set() for _ in range(known)]
+    if known:
+        for entry in parts:
+            for place in entry.places:
+                source, segment, chunk = split_place(place)
+                if source == 0 and segment < known:
+                    used[segment].add(chunk)
+    return used
+
+
+def _hand_over(
+    outgoing: "asyncio.Queue[SealedSegment | None]",
+    segment: SealedSegment,
+    loop: asyncio.AbstractEventLoop,
+    stop: threading.Event,
+) -> None:
+    """Put `segment` into the loop's queue from a thread, waiting for room unless the push stops."""
+    waiting = asyncio.run_coroutine_threadsafe(outgoing.put(segment), loop)
+    while True:
+        try:
+            waiting.result(timeout=0.2)
+        except TimeoutError:
+            if stop.is_set():
+                waiting.cancel()
+                raise _Stopped from None
+        else:
+            return
+
+
+@dataclass(frozen=True)
+class SealedIndex:
+    """The index as it travels: its pages in order, and the closure digest they are bound to."""
+
+    closure: Digest
+    pages: tuple[SealedSegment, ...]
+
+
+def seal_index(index: Index, *, suite: int, artifact_key: bytes, transfer: TransferId) -> SealedIndex:
+    """Return the sealed pages of `index` under `artifact_key`, bound to the transfer and the closure."""
+    closure = closure_digest(entry.part for entry in index.parts)
+    raw_pages = list(encode_index(index, closure))
+    pages = []
+    for number, raw in enumerate(raw_pages):
+        sealed = seal_page(
+            raw,
+            suite=suite,
+            artifact_key=artifact_key,
+            transfer=transfer,
+            closure=closure,
+            number=number,
+            last=number == len(raw_pages) - 1,
+            nonce=os.urandom(NONCE_BYTES),
+        )
+        pages.append(SealedSegment(segment_id(suite, sealed), sealed, None))
+    return SealedIndex(closure, tuple(pages))
