@@ -1,0 +1,1 @@
+"""Adapters that keep segments: the local disk, and memory for simulations."""

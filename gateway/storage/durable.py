@@ -1,0 +1,133 @@
+"""The sync: the few lines in which bytes become durable, and what happens when they do not.
+
+Every durable file of the gateway is written here. After a failed sync the page cache may show bytes that the disk does not have,
+so no later answer of this process can be believed: the failure ends it, and the next start reads what is really there.
+
+Rules:      1. temp, write, fdatasync, rename, fsync of the directory, in this order  2. a failed sync ends the process
+            3. no file is truncated or rewritten in place  4. a full disk is not a failed sync: it is reported and leaves no trace
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from carnet.errors import CarnetError, InternalError, Unavailable
+
+Step = Callable[[str], None]
+"""Called with a name before and after each durable step; tests pass one that fails there."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FILE_MODE = 0o600
+_SECRETLESS_DIRECTORY_MODE = 0o700
+
+
+def no_step(name: str) -> None:
+    """Do nothing: the step hook outside of fault tests."""
+
+
+class SyncFailure(SystemExit):
+    """A sync failed, or its outcome is unknown: this process must end and acknowledge nothing more.
+
+    It is a `SystemExit` so that no `except Exception` keeps the process alive and asyncio carries it out of the event loop.
+    """
+
+    def __init__(self, problem: str) -> None:
+        """Keep one sentence for the supervisor's log; it becomes the process's last words."""
+        super().__init__(f"carnet-gateway: {problem} [E-DISK]")
+        self.problem = problem
+
+
+def translate_disk_error(error: OSError, what: str) -> CarnetError:
+    """Return our error for an operating system's error while `what` was written or read."""
+    if error.errno in _FULL:
+        return Unavailable("E-DISK-FULL", f"no space left for {what}", retry_after_s=30)
+    return InternalError("E-DISK", f"disk error at {what}: {os.strerror(error.errno or 0)}")
+
+
+def sync_file(descriptor: int, what: str) -> None:
+    """Return when the file's bytes are on the disk; raise `SyncFailure` if that cannot be known."""
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise SyncFailure(f"sync of {what} failed: {error.strerror}") from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Return when the names in `directory` are on the disk; raise `SyncFailure` if that cannot be known."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SyncFailure(f"sync of directory {directory.name} failed: {error.strerror}") from error
+
+
+def write_temporary(path: Path, data: bytes | bytearray | memoryview) -> int:
+    """Write `data` to the new file `path` and return its open descriptor; nothing is synced yet.
+
+    Raises:
+        Unavailable: E-DISK-FULL; the file is removed.
+        InternalError: E-DISK for any other error; the file is removed.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+    except OSError as error:
+        raise translate_disk_error(error, path.name) from error
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        os.close(descriptor)
+        discard(path)
+        raise translate_disk_error(error, path.name) from error
+    return descriptor
+
+
+def discard(path: Path) -> None:
+    """Remove a temporary file if it can be removed; the next start removes what is left."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def make_directory(directory: Path) -> None:
+    """Make `directory` and those above it that are missing, each durable in its parent."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=_SECRETLESS_DIRECTORY_MODE)
+    sync_directory(directory.parent)
+
+
+def write_durable(path: Path, data: bytes, *, step: Step = no_step) -> None:
+    """Put `data` under `path` whole or not at all, replacing what is there; durable when this returns. Blocks.
+
+    Steps: (1) a temporary file beside it is written; (2) synced; (3) renamed; (4) the directory is synced.
+
+    Raises:
+        Unavailable: E-DISK-FULL; what was there stays.
+        InternalError: E-DISK; what was there stays.
+        SyncFailure: the process must end.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    discard(temporary)
+    descriptor = write_temporary(temporary, data)
+    try:
+        step("written")  # (1)
+        sync_file(descriptor, path.name)
+    finally:
+        os.close(descriptor)
+    step("synced")  # (2)
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        discard(temporary)
+        raise translate_disk_error(error, path.name) from error
+    step("renamed")  # (3)
+    sync_directory(path.parent)
+    step("directory-synced")  # (4)

@@ -1,0 +1,229 @@
+"""The local store: one file a segment, durable before it is acknowledged.
+
+A put hashes and writes on a pool of threads, then joins a group: one thread syncs the files of the group, gives them their names
+and syncs each directory once. The store knows ids and bytes; it knows no transfer and no key.
+
+Rules:      1. nothing is acknowledged before file and directory are synced  2. a name appears only after its bytes are synced
+            3. bytes are checked against the id on the way in and on the way out  4. one process owns the directory
+            5. a corrupt file never counts as already here: a put replaces it
+Layout:     store/<first 2 hex digits>/<segment id> | store/incoming/<temporary>
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from carnet.errors import CallerError, IntegrityError, NotFound, Unavailable
+from carnet.identifiers import SegmentId
+from carnet.suites import SUITE_1, segment_id
+from gateway.batching import BatchThread, Item
+from gateway.storage.durable import (
+    Step,
+    SyncFailure,
+    discard,
+    make_directory,
+    no_step,
+    sync_directory,
+    sync_file,
+    translate_disk_error,
+    write_temporary,
+)
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+_SHARDS = 256
+_SHARD_DIGITS = slice(3, 5)
+"""Where the two hex digits of the shard stand in a segment id's text, after `b3-`."""
+
+
+def check_segment(segment: SegmentId, data: bytes | bytearray | memoryview) -> None:
+    """Return if `data` has the id `segment`; raise `IntegrityError` E-SEGMENT-CORRUPT otherwise."""
+    computed = segment_id(SUITE_1, data)
+    if computed != segment:
+        raise IntegrityError("E-SEGMENT-CORRUPT", f"segment {segment}: {len(data)} bytes of it hash to {computed}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """What the group does: sync and name a staged file, or only make sure that a directory is synced."""
+
+    final: Path
+    staged: Path | None = None
+    descriptor: int = -1
+
+    def abandon(self) -> None:
+        """Close and remove a staged file that no group will place."""
+        if self.staged is not None:
+            os.close(self.descriptor)
+            discard(self.staged)
+
+
+class LocalBlobStore:
+    """Implements `BlobStore` on a directory of this machine. Close it to end its threads."""
+
+    def __init__(self, directory: Path, *, threads: int = 4, step: Step = no_step) -> None:
+        """Take the directory, make its shards and remove what an earlier crash left in `incoming`. Blocks, some milliseconds."""
+        self._directory = directory
+        self._incoming = directory / "incoming"
+        self._step = step
+        self._names = itertools.count()
+        make_directory(self._incoming)
+        for leftover in self._incoming.iterdir():
+            leftover.unlink()
+        self._make_shards()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._group: BatchThread[_Placement] = BatchThread("store-sync", self._place)
+
+    def close(self) -> None:
+        """Finish what was begun and end the threads. Blocks."""
+        self._pool.shutdown()
+        self._group.close()
+
+    async def put_if_absent(self, segment: SegmentId, data: bytes | bytearray | memoryview) -> bool:
+        """Keep `data` durably; see `BlobStore.put_if_absent`.
+
+        Safe to cancel: the segment is then kept or not, never in part; the buffer may be reused once this returned or raised.
+        """
+        staging = asyncio.get_running_loop().run_in_executor(self._pool, self._stage, segment, data)
+        try:
+            placement = await asyncio.shield(staging)
+        except asyncio.CancelledError:
+            await _wait_for(staging)  # the thread still reads the caller's buffer
+            if not staging.exception():
+                staging.result().abandon()
+            raise
+        try:
+            placed = await self._group.submit(placement)
+        except Unavailable:
+            placement.abandon()
+            raise
+        return placed is True
+
+    async def get(self, segment: SegmentId) -> bytes:
+        """Return the segment's bytes, hashed again; see `BlobReader.get`."""
+        return await self._in_thread(self._read, segment)
+
+    async def head(self, segment: SegmentId) -> int | None:
+        """Return the size of the segment's file, or None; the bytes are not read."""
+        return await self._in_thread(self._size, segment)
+
+    async def delete(self, segment: SegmentId) -> None:
+        """Remove the segment's file durably; see `BlobStore.delete`."""
+        path = self._path(segment)
+        await self._in_thread(_remove, path)
+        await self._group.submit(_Placement(path))
+
+    async def list(self) -> AsyncIterator[SegmentId]:
+        """Yield the ids of all files, one shard at a time; files that are not segments are passed over."""
+        for number in range(_SHARDS):
+            for segment in await self._in_thread(_ids_in, self._directory / f"{number:02x}"):
+                yield segment
+
+    async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    def _make_shards(self) -> None:
+        """Make the directories of all shards; a name in an unsynced directory would not be durable."""
+        for number in range(_SHARDS):
+            (self._directory / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        sync_directory(self._directory)
+
+    def _path(self, segment: SegmentId) -> Path:
+        return self._directory / segment[_SHARD_DIGITS] / segment
+
+    def _stage(self, segment: SegmentId, data: bytes | bytearray | memoryview) -> _Placement:
+        """Check and write the bytes to a temporary file, unless they are here and right."""
+        check_segment(segment, data)
+        final = self._path(segment)
+        if self._is_whole(segment):
+            return _Placement(final)
+        staged = self._incoming / f"{next(self._names)}-{segment}"
+        self._step("stage")
+        descriptor = write_temporary(staged, data)
+        self._step("staged")
+        return _Placement(final, staged, descriptor)
+
+    def _is_whole(self, segment: SegmentId) -> bool:
+        try:
+            self._read(segment)
+        except (NotFound, IntegrityError):
+            return False
+        return True
+
+    def _read(self, segment: SegmentId) -> bytes:
+        try:
+            data = self._path(segment).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("E-SEGMENT-UNKNOWN", f"no segment {segment}") from None
+        except OSError as error:
+            raise translate_disk_error(error, f"segment {segment}") from error
+        check_segment(segment, data)
+        return data
+
+    def _size(self, segment: SegmentId) -> int | None:
+        try:
+            return self._path(segment).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def _place(self, batch: Sequence[Item[_Placement]]) -> None:
+        """Make a group durable: (1) sync each file; (2) rename each; (3) sync each directory once."""
+        for item in batch:  # (1)
+            if item.work.staged is not None:
+                self._step("sync")
+                try:
+                    sync_file(item.work.descriptor, item.work.final.name)
+                finally:
+                    os.close(item.work.descriptor)
+                self._step("synced")
+        for item in batch:  # (2)
+            item.result = self._name(item.work)
+        for directory in {item.work.final.parent for item in batch}:  # (3)
+            self._step("directory-sync")
+            sync_directory(directory)
+            self._step("directory-synced")
+
+    def _name(self, placement: _Placement) -> bool:
+        """Give a staged file its name. Only this thread gives names, so looking first and renaming then is no race."""
+        if placement.staged is None:
+            return False
+        is_new = not placement.final.exists()
+        self._step("rename")
+        try:
+            placement.staged.rename(placement.final)
+        except OSError as error:
+            discard(placement.staged)
+            raise SyncFailure(f"segment {placement.final.name} could not be named: {error.strerror}") from error
+        self._step("renamed")
+        return is_new
+
+
+async def _wait_for(staging: "asyncio.Future[_Placement]") -> None:
+    """Return when the thread is done with it, however often the caller is cancelled meanwhile; a millisecond or two."""
+    while not staging.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([staging])
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise translate_disk_error(error, f"removal of {path.name}") from error
+
+
+def _ids_in(shard: Path) -> list[SegmentId]:
+    found: list[SegmentId] = []
+    for entry in os.scandir(shard):
+        try:
+            found.append(SegmentId(entry.name))
+        except CallerError:
+            continue
+    return found
