@@ -87,6 +87,10 @@ class CarnetError(Exception):
         self.code = code
         self.problem = problem
         self.remedy = CODES[code] if remedy is None else remedy
+        self.reasons: tuple[object, ...] = ()
+        """The `carnet.messages.ReasonView`s of the decision behind this error, where there is one; set by who raises it."""
+        self.request = ""
+        """The server's id of the request that failed, when a server raised this first."""
 
     def __str__(self) -> str:
         return f"{self.problem} [{self.code}]"

@@ -1,0 +1,82 @@
+"""The paths and headers of the protocol: built by the client and matched by the server from one file.
+
+Every component of a path is made of characters that need no percent-encoding, so the server matches the path as it came on
+the wire and a path with `%`, `..` or a backslash matches nothing.
+
+Rules:      1. what a builder here returns, the pattern of the same name matches  2. patterns match whole paths only
+Spec:       docs/protocol.md section "Paths"; C2SP tlog-tiles (paths below /log)
+Example:    >>> transfer(TransferId("00" * 16))
+            '/v1/transfers/00000000000000000000000000000000'
+"""
+
+from typing import Final
+
+from carnet.identifiers import Repository, SegmentId, Tag, TransferId
+
+REQUEST_HEADER: Final = "Carnet-Request"
+"""The request id, in every answer."""
+ROW_HEADER: Final = "Carnet-Row"
+"""The sealed row of the segment in the body, standard base64."""
+NEXT_HEADER: Final = "Carnet-Next"
+"""In a page of rows: the id to continue after; absent on the last page."""
+
+JSON_TYPE: Final = "application/json"
+PROBLEM_TYPE: Final = "application/problem+json"
+BINARY_TYPE: Final = "application/octet-stream"
+
+WAIT_S_MAX: Final = 60
+"""Longest long poll, in seconds."""
+PAGE_MAX: Final = 1_000
+"""Most items of one page of a listing."""
+PAGE_DEFAULT: Final = 100
+"""Items of one page when the request names no number."""
+
+TRANSFERS: Final = "/v1/transfers"
+ARTIFACTS: Final = "/v1/artifacts"
+SEGMENTS: Final = "/v1/segments"
+TRUST: Final = "/v1/trust"
+ENROLL: Final = "/v1/enroll"
+RENEW: Final = "/v1/renew"
+LOG: Final = "/log"
+HEALTH: Final = "/healthz"
+READY: Final = "/readyz"
+
+TRANSFER_PATTERN: Final = r"/v1/transfers/(?P<transfer>[0-9a-f]{32})"
+SEGMENT_COMPONENT: Final = r"(?P<segment>(?:b3|s2)-[0-9a-f]{64})"
+ARTIFACT_PATTERN: Final = r"/v1/artifacts/(?P<repository>[a-z0-9._/-]{1,255}):(?P<tag>[A-Za-z0-9_.-]{1,128})"
+CHECKPOINT_PATTERN: Final = r"/log/(?P<file>checkpoint)"
+TILE_PATTERN: Final = (
+    r"/log/(?P<file>tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])/(?:x[0-9]{3}/){0,6}[0-9]{3}"
+    r"(?:\.p/(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?)"
+)
+"""A tile or entry bundle: level, index in groups of three digits, width if partial (C2SP tlog-tiles)."""
+
+
+def transfer(of: TransferId) -> str:
+    """Return the path of a transfer."""
+    return f"{TRANSFERS}/{of}"
+
+
+def transfer_segment(of: TransferId, segment_id: SegmentId) -> str:
+    """Return the path to PUT a segment of a transfer to."""
+    return f"{TRANSFERS}/{of}/segments/{segment_id}"
+
+
+def transfer_action(of: TransferId, action: str) -> str:
+    """Return the path of `rows`, `commit`, `cancel`, `retry` or `messages` of a transfer."""
+    return f"{TRANSFERS}/{of}/{action}"
+
+
+def artifact(repository: Repository, tag: Tag) -> str:
+    """Return the path of an artifact."""
+    return f"{ARTIFACTS}/{repository}:{tag}"
+
+
+def segment(segment_id: SegmentId) -> str:
+    """Return the path to GET a segment from."""
+    return f"{SEGMENTS}/{segment_id}"
+
+
+def log_file(name: str) -> str:
+    """Return the path of a file of the log: `checkpoint` or `tile/...`."""
+    return f"{LOG}/{name}"
