@@ -31,6 +31,8 @@ INDEX_PAGE_RAW_BYTES_MAX: Final = 1 * MIB
 """Raw bytes of one index page."""
 INDEX_PAGES_MAX: Final = 65_535
 """Pages of one index."""
+INDEX_CHUNKS_MAX: Final = 1 << 26
+"""Chunks, and extents, of one index, bases' included: 1 TiB at 16 KiB; a reader may set a lower bound for its memory."""
 PARTS_MAX: Final = 20_000
 """Parts (manifests, configs, layers, referrers) of one closure."""
 PART_BYTES_MAX: Final = 1 << 40
@@ -80,3 +82,8 @@ ARCHIVE_DEPTH_MAX: Final = 128
 """Directories inside directories in a canonical tar; the unpacker holds one descriptor for each."""
 PAX_BYTES_MAX: Final = 64 * KIB
 """The extended header of one tar member."""
+
+POLICY_BYTES_MAX: Final = 1 * MIB
+"""One policy file."""
+POLICY_RULES_MAX: Final = 1_000
+"""Rules of all policy files of one site together."""
