@@ -72,7 +72,7 @@ class Obligation(WireModel):
 
 
 class Decision(Statement):
-    """One decision at one gate. `policy` and `facts` are digests of what was read, `recipient_key` that of the key released to."""
+    """One decision at one gate. `policy`, `facts`: digests of what was read; `recipient_key`: of the key released to."""
 
     payload_type: ClassVar[str] = "application/vnd.carnet.decision.v1+json"
 

@@ -64,9 +64,9 @@ Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 """A machine word: a role, a rule's id, a label's key."""
 MediaType = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9!#$&^_.+-]{1,127}/[a-zA-Z0-9!#$&^_.+-]{1,127}$")]
 """An RFC 6838 media type without parameters."""
-Count = Annotated[int, Field(ge=0, le=encoding.INTEGER_MAX)]
+Count = Annotated[int, Field(ge=0, le=encoding.INTEGER_MAX, strict=True)]
 """A number of things or of bytes."""
-Positive = Annotated[int, Field(ge=1, le=encoding.INTEGER_MAX)]
+Positive = Annotated[int, Field(ge=1, le=encoding.INTEGER_MAX, strict=True)]
 """A number that starts at one: a version, a turn, a key number."""
 Hex32 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """32 bytes in lower-case hex."""
@@ -79,9 +79,12 @@ FactMap = Annotated[dict[ShortText, JsonValue], Field(max_length=_MEMBERS_MAX), 
 
 
 class WireModel(BaseModel):
-    """A document or a part of one: frozen, strict, nothing unknown; its JSON leaves out what is none."""
+    """A document or a part of one: frozen, nothing unknown; its JSON leaves out what is none.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    Reading is strict (`parse_model`); a message that embeds one, already parsed, may hand it lists for tuples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_json(self) -> dict[str, encoding.JsonValue]:
         """Return the JSON value of this document, to be put inside a larger one."""
@@ -106,7 +109,7 @@ def parse_model(model: type[M], source: bytes | encoding.JsonValue, *, bytes_max
     value = encoding.parse_json(source, bytes_max=bytes_max) if isinstance(source, bytes) else source
     try:
         # Through JSON text, not Python objects: in strict mode pydantic then reads lists as tuples and texts as enums.
-        return model.model_validate_json(encoding.canonical(value))
+        return model.model_validate_json(encoding.canonical(value), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ascii(".".join(str(step) for step in first["loc"]))[1:-1][:_PATH_CHARS_MAX]

@@ -9,7 +9,6 @@ Example:    >>> sorted(Declarations(purpose="spare part").to_json())
             ['data_categories', 'labels', 'parties', 'purpose']
 """
 
-from enum import StrEnum
 from typing import Annotated, ClassVar, Protocol, Self
 
 from pydantic import Field, model_validator
@@ -17,21 +16,23 @@ from pydantic import Field, model_validator
 from carnet.encoding import JsonValue
 from carnet.identifiers import Digest, Jurisdiction, LaneName, Repository, SiteName, SpiffeId, Tag, TransferId
 from carnet.limits import DESTINATIONS_MAX
+from carnet.oci import ArtifactKind
 from carnet.statement import Count, MediaType, Positive, ShortText, Statement, Text, Unique, WireModel, Word
 from carnet.timestamps import Timestamp
 
+__all__ = [
+    "ArtifactKind",
+    "Declarations",
+    "Declared",
+    "Descriptor",
+    "Origin",
+    "Party",
+    "Provenance",
+    "Waybill",
+    "declared_facts",
+]
+
 _LIST_MAX = 64
-
-
-class ArtifactKind(StrEnum):
-    """What an artifact is to the person who sends it."""
-
-    IMAGE = "image"
-    INDEX = "index"
-    FILE = "file"
-    DIRECTORY = "directory"
-    PATCH = "patch"
-    BUNDLE = "bundle"
 
 
 class Origin(WireModel):
@@ -123,7 +124,7 @@ class Waybill(Statement):
 
 
 class Declared(Protocol):
-    """What facts are read from: a waybill, or a declaration that knows size and media type only perhaps."""
+    """What facts are read from: a waybill, or an agent's declaration, which may not know the size yet."""
 
     @property
     def repository(self) -> Repository: ...  # noqa: D102 - named by the class
@@ -136,15 +137,15 @@ class Declared(Protocol):
     @property
     def size(self) -> int | None: ...  # noqa: D102
     @property
-    def origin(self) -> Origin: ...  # noqa: D102
-    @property
     def lane(self) -> LaneName: ...  # noqa: D102
     @property
     def declarations(self) -> Declarations: ...  # noqa: D102
 
 
-def declared_facts(declared: Declared) -> dict[str, JsonValue]:
+def declared_facts(declared: Declared, origin: Origin) -> dict[str, JsonValue]:
     """Return the declared facts under their flat names; what was not declared has no name here (rule 4).
+
+    `origin` is the waybill's own, or, before there is a waybill, who declares on the authenticated connection.
 
     Destination and consumer are the caller's to add: one document is judged for each of them.
     """
@@ -162,9 +163,9 @@ def declared_facts(declared: Declared) -> dict[str, JsonValue]:
         "legal.basis": said.legal_basis,
         "purpose": said.purpose,
         "parties": [party.to_json() for party in said.parties] or None,
-        "origin.site": declared.origin.site,
-        "origin.agent": declared.origin.agent,
-        "origin.initiator": declared.origin.initiator,
+        "origin.site": origin.site,
+        "origin.agent": origin.agent,
+        "origin.initiator": origin.initiator,
         "lane": declared.lane,
     }
     facts.update({f"label.{key}": value for key, value in said.labels.items()})
