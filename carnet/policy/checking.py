@@ -1,0 +1,139 @@
+r"""Reading and checking policy files: every mistake that can be known before the policy is used, with its line.
+
+A gateway loads a file by `parse_policy`, an author asks `check_policy`; both see the same findings, so what checks clean
+loads.
+
+Rules:      1. a finding that is an error makes the file unusable  2. a warning never does
+            3. text that is checked may be anything at all
+Spec:       docs/policy.md section "Checking"
+Example:    >>> [str(finding) for finding in check_policy("apiVersion: carnet/policy/v1\nrules: []")][0]
+            'line 1: error: metadata: Field required'
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+from pydantic import ValidationError
+
+from carnet.decision import Gate, Outcome
+from carnet.encoding import canonical
+from carnet.errors import CallerError, PeerError
+from carnet.policy.facts import fact_type
+from carnet.policy.matching import Matcher, describe, suits
+from carnet.policy.rules import PolicyFile, Rule
+from carnet.policy.source import SourceTree, parse_yaml
+
+_FINDINGS_MAX = 200
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One thing wrong or doubtful; `line` is 1-based."""
+
+    line: int
+    is_error: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {'error' if self.is_error else 'warning'}: {self.text}"
+
+
+def check_policy(text: str) -> list[Finding]:
+    """Return what is wrong or doubtful in the policy file `text`, by line; empty if nothing is. Never raises."""
+    return _examine(text)[1]
+
+
+def parse_policy(text: str, name: str) -> PolicyFile:
+    """Return the policy file in `text`; raise `CallerError` E-POLICY with `name` and line of the first error."""
+    file, findings = _examine(text)
+    errors = [finding for finding in findings if finding.is_error]
+    if file is None or errors:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise CallerError("E-POLICY", f"{name}: {errors[0]}{more}")
+    return file
+
+
+def _examine(text: str) -> tuple[PolicyFile | None, list[Finding]]:
+    try:
+        tree = parse_yaml(text)
+    except CallerError as error:
+        line, _, problem = error.problem.partition(": ")
+        known = line.removeprefix("line ")
+        return None, [Finding(int(known), True, problem) if known.isdigit() else Finding(1, True, error.problem)]
+    try:
+        # Through JSON text: in strict mode pydantic then reads lists as tuples and texts as enums, and coerces nothing.
+        file = PolicyFile.model_validate_json(canonical(tree.value), strict=True)
+    except PeerError as error:
+        return None, [Finding(1, True, error.problem)]
+    except ValidationError as error:
+        return None, sorted(_shape_findings(error, tree))[:_FINDINGS_MAX]
+    return file, sorted((*_rule_findings(file, tree), *_file_findings(file, tree)))[:_FINDINGS_MAX]
+
+
+def _shape_findings(error: ValidationError, tree: SourceTree) -> Iterator[Finding]:
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        path = detail["loc"]
+        shown = ".".join(str(step) for step in path)
+        yield Finding(
+            tree.line(path), True, f"{ascii(shown)[1:-1][:200] or 'policy'}: {detail['msg'].removeprefix('Value error, ')}"
+        )
+
+
+def _rule_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for number, rule in enumerate(file.rules):
+        line = tree.line(("rules", number, "id"))
+        if rule.id in seen:
+            yield Finding(line, True, f"rule id {rule.id} stands twice, first in line {seen[rule.id]}")
+        seen.setdefault(rule.id, line)
+        for place, conditions in (("when", rule.when), ("unless", rule.unless)):
+            for name, matcher in conditions.items():
+                problem = _condition_problem(name, matcher)
+                if problem is not None:
+                    yield Finding(tree.line(("rules", number, place, name)), True, f"rule {rule.id}: {problem}")
+        if rule.unless and rule.unless.items() <= rule.when.items():
+            yield Finding(line, False, f"rule {rule.id} never applies: what `unless` exempts is part of `when`")
+
+
+def _condition_problem(name: str, matcher: Matcher) -> str | None:
+    kind = fact_type(name)
+    if kind is None:
+        return f"no fact is called {name!a}"
+    if not suits(matcher, kind):
+        return f"the fact {name} is a {kind.value}, so {describe(matcher)!r} cannot be asked of it"
+    return None
+
+
+def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
+    lines = [tree.line(("rules", number, "id")) for number in range(len(file.rules))]
+    for gate in sorted({gate for rule in file.rules for gate in rule.at}):
+        if not any(rule.effect is Outcome.ALLOW and gate in rule.at for rule in file.rules):
+            yield Finding(tree.line(("rules",)), False, f"no rule of this file allows at {gate.value}")
+    for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):
+        if (first.effect, first.when, first.unless) == (second.effect, second.when, second.unless) and first.id != second.id:
+            shared = set(first.at) & set(second.at)
+            if shared:
+                yield Finding(second_line, False, f"rule {second.id} says again at {_gates(shared)} what {first.id} says")
+        for (strict, _), (other, line) in (
+            ((first, first_line), (second, second_line)),
+            ((second, second_line), (first, first_line)),
+        ):
+            if _shadows(strict, other):
+                yield Finding(line, False, f"rule {other.id} has no effect: {strict.id} denies whenever it applies")
+
+
+def _shadows(strict: Rule, other: Rule) -> bool:
+    """Tell the plain cases in which `strict` denies wherever `other`, which does not, would have a say."""
+    return (
+        strict.effect is Outcome.DENY
+        and strict.id != other.id
+        and other.effect is not Outcome.DENY
+        and not strict.unless
+        and set(other.at) <= set(strict.at)
+        and strict.when.items() <= other.when.items()
+    )
+
+
+def _gates(gates: Iterable[Gate]) -> str:
+    return ", ".join(sorted(gate.value for gate in gates))

@@ -1,0 +1,143 @@
+"""Rules and policies: what a policy file says, typed, and its digest.
+
+A policy is all policy files of a site together. It is named by the digest of what it says, so two sites, an auditor and a
+replay years later mean the same thing by it; comments and layout do not count.
+
+Rules:      1. unknown members are refused  2. rule ids are unique over all files  3. only a hold asks for approvals
+            4. the key is either released or not: nothing is quarantined at `release`
+Spec:       docs/policy.md
+Example:    >>> Rule(id="all", at=("offer",), effect="allow", reason="try it out").effect.value
+            'allow'
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from carnet.decision import Gate, Obligation, Outcome
+from carnet.encoding import JsonValue, canonical
+from carnet.errors import CallerError
+from carnet.identifiers import Digest
+from carnet.limits import POLICY_RULES_MAX, REASONS_MAX
+from carnet.policy.matching import Matcher
+from carnet.statement import Positive, ShortText, Text, Unique, WireModel, Word
+
+API_VERSION = "carnet/policy/v1"
+NO_PERMIT = "no-permit"
+"""What stands for a rule's id in a decision that is a denial because no rule allows."""
+
+Conditions = Annotated[dict[ShortText, Matcher], Field(max_length=32)]
+"""Fact names and the matchers that must all say yes."""
+
+
+class ApprovalNeed(WireModel):
+    """So many different people of one role."""
+
+    role: Word
+    count: Annotated[int, Field(ge=1, le=9, strict=True)] = 1
+
+
+class Rule(WireModel):
+    """One rule: at these gates, when all of `when` hold and not all of `unless` do, this effect."""
+
+    id: Word
+    at: Annotated[tuple[Literal[Gate.OFFER, Gate.RELEASE, Gate.RECEIPT], ...], Field(min_length=1), Unique]
+    when: Conditions = Field(default_factory=dict)
+    unless: Conditions = Field(default_factory=dict)
+    effect: Outcome
+    reason: Text
+    remedy: Text | None = None
+    cite: Annotated[tuple[ShortText, ...], Field(max_length=32)] = ()
+    obligations: Annotated[tuple[Obligation, ...], Field(max_length=REASONS_MAX)] = ()
+    approvals: Annotated[tuple[ApprovalNeed, ...], Field(max_length=16)] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.id == NO_PERMIT:
+            raise ValueError(f"the id {NO_PERMIT} is kept for decisions that no rule allows")
+        if self.approvals and self.effect is not Outcome.HOLD:
+            raise ValueError("only a rule with effect hold asks for approvals")
+        if self.effect is Outcome.QUARANTINE and Gate.RELEASE in self.at:
+            raise ValueError("nothing is quarantined at release: use hold or deny")
+        if self.effect is not Outcome.ALLOW and self.remedy is None:
+            raise ValueError("a rule that does not allow has a remedy: what would change the outcome")
+        return self
+
+
+class Metadata(WireModel):
+    """Whose policy it is, and which edition."""
+
+    id: Word
+    version: Positive
+    owner: ShortText
+    description: Text | None = None
+
+
+class Defaults(WireModel):
+    """What the rules leave open."""
+
+    on_error: Literal[Outcome.HOLD, Outcome.DENY] = Outcome.HOLD
+    """What a missing fact or an error in a rule makes of the decision."""
+    decision_ttl_h: Annotated[int, Field(ge=1, le=720, strict=True)] = 24
+    """Hours for which a decision stands."""
+
+
+class PolicyFile(WireModel):
+    """One policy file."""
+
+    apiVersion: Literal["carnet/policy/v1"]  # noqa: N815 - the name operators know from other systems
+    kind: Literal["Policy"] = "Policy"
+    metadata: Metadata
+    defaults: Defaults = Defaults()
+    rules: Annotated[tuple[Rule, ...], Field(max_length=POLICY_RULES_MAX)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.rules:
+            raise ValueError("a policy without rules allows nothing: write one")
+        return self
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All policy files of a site, in the order of their ids; make it with `combine`."""
+
+    files: tuple[PolicyFile, ...]
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The SHA-256 of the canonical JSON of the files: how decisions refer to this policy."""
+        said: list[JsonValue] = [file.to_json() for file in self.files]
+        return Digest.of(canonical(said))
+
+    @property
+    def decision_ttl_h(self) -> int:
+        """Hours for which a decision stands: the shortest that a file asks for."""
+        return min(file.defaults.decision_ttl_h for file in self.files)
+
+    def rules_at(self, gate: Gate) -> tuple[tuple[Rule, Defaults], ...]:
+        """Return the rules for `gate`, by id, each with the defaults of its file."""
+        found = [(rule, file.defaults) for file in self.files for rule in file.rules if gate in rule.at]
+        return tuple(sorted(found, key=lambda pair: pair[0].id))
+
+
+def combine(files: Iterable[PolicyFile]) -> Policy:
+    """Return the policy that `files` are together; raise `CallerError` E-POLICY for none, too many rules or a repeated id."""
+    ordered = tuple(sorted(files, key=lambda file: file.metadata.id))
+    if not ordered:
+        raise CallerError("E-POLICY", "there is no policy file: nothing would be allowed")
+    for what, ids in (
+        ("policy id", [file.metadata.id for file in ordered]),
+        ("rule id", [rule.id for file in ordered for rule in file.rules]),
+    ):
+        repeated = [name for name, count in Counter(ids).items() if count > 1]
+        if repeated:
+            raise CallerError("E-POLICY", f"the {what} {repeated[0]} stands twice")
+    total = sum(len(file.rules) for file in ordered)
+    if total > POLICY_RULES_MAX:
+        raise CallerError("E-POLICY", f"{total} rules, at most {POLICY_RULES_MAX} are read (POLICY_RULES_MAX)")
+    return Policy(ordered)
