@@ -22,11 +22,8 @@ def test_a_sound_policy_has_no_findings():
 
 
 def test_an_unknown_fact_is_an_error_with_its_line():
-    text = (
-        HEAD
     text = HEAD + "rules:\n  - id: r1\n    at: [offer]\n    effect: allow\n    reason: x\n"
     text += "    when:\n      artifact.kind: image\n      artifact.sise: 5\n"
-    )
 
     assert [str(finding) for finding in check_policy(text)] == ["line 10: error: rule r1: no fact is called 'artifact.sise'"]
 
