@@ -1,0 +1,135 @@
+"""The agent's settings: `carnet.toml`, found in a fixed order, overridden by the environment; the only reader of either.
+
+Order of the file: `--config`, `CARNET_CONFIG`, `$XDG_CONFIG_HOME/carnet/` (or below `~/.config`), `/etc/carnet/`.
+Order of a value: flag, environment (`CARNET_<KEY>`), file, default.
+
+Rules:      1. an unknown key is refused by its name  2. paths in the file are relative to the file
+            3. no setting is a secret: keys are in the identity directory
+Spec:       docs/operations.md section "Settings of the agent"
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from carnet.errors import CallerError
+from carnet.identifiers import Digest, SiteName
+
+FILE_NAME: Final = "carnet.toml"
+ENVIRONMENT_PREFIX: Final = "CARNET_"
+SYSTEM_FILE: Final = Path("/etc/carnet") / FILE_NAME
+
+
+def _check_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.username:
+        raise ValueError("a gateway's url is https://host:port")
+    return text.rstrip("/")
+
+
+class AgentSettings(BaseSettings):
+    """Where the home site is, and where this agent's identity lies."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
+
+    url: Annotated[str, Field(max_length=512), AfterValidator(_check_url)]
+    """The home site's gateway, `https://host:port`."""
+    site: SiteName
+    """The home site's name."""
+    identity_dir: Path = Path("identity")
+    """The identity directory that `carnet enroll` wrote."""
+    root_fingerprint: Digest | None = None
+    """The trust bundle's roots, asserted when set; sealed lanes need it from here, not from an invite."""
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    """Segments in flight at once."""
+    limit_rate: Annotated[int, Field(ge=1)] | None = None
+    """Most bytes sent or fetched each second."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; no `.env`, and no secrets, for there are none among the settings."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def find_settings_file(given: Path | None = None) -> Path | None:
+    """Return the first settings file of the fixed order, or None if there is none.
+
+    Raises:
+        CallerError: E-CONFIG if `--config` or `CARNET_CONFIG` names a file that is not there.
+    """
+    named = given or (Path(os.environ["CARNET_CONFIG"]) if os.environ.get("CARNET_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise CallerError("E-CONFIG", f"no configuration file {named}", remedy="name one that exists with --config")
+        return named
+    return next((path for path in (user_settings_file(), SYSTEM_FILE) if path.is_file()), None)
+
+
+def user_settings_file() -> Path:
+    """Return where a person's own settings file is, whether it exists or not; `carnet enroll` writes it there."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "carnet" / FILE_NAME
+
+
+def load_settings(given: Path | None = None) -> AgentSettings:
+    """Return the settings from the file found and the environment.
+
+    Raises:
+        CallerError: E-CONFIG naming file and key for what is unknown, missing or wrong; E-NOT-ENROLLED if there is no file and
+            the environment does not say enough.
+    """
+    path = find_settings_file(given)
+
+    class _FromFile(AgentSettings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        found = _FromFile.model_validate({})
+    except ValidationError as error:
+        if path is None:
+            raise CallerError("E-NOT-ENROLLED", f"no {FILE_NAME} was found and CARNET_URL and CARNET_SITE are not set") from None
+        raise CallerError("E-CONFIG", f"{path}: {first_problem(error)}") from None
+    except (SettingsError, ValueError) as error:
+        raise CallerError("E-CONFIG", f"{path}: {str(error).splitlines()[0].lstrip(': ')}") from None
+    base = path.parent.resolve() if path else user_settings_file().parent
+    return found.model_copy(update={"identity_dir": base / found.identity_dir.expanduser()})
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return one line about the first problem pydantic found: the key, and what is wrong with it."""
+    problems = error.errors(include_url=False, include_input=False)
+    # A misspelt key shows twice, as unknown and as missing; only the first helps.
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+    key = ".".join(str(piece) for piece in first["loc"])
+    words = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"])
+    return f"{words} {key}" if words else f"{key}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def encode_settings(url: str, site: SiteName, identity_dir: Path, root_fingerprint: Digest | None = None) -> str:
+    """Return the text of a new `carnet.toml`."""
+    lines = [f'url = "{url}"', f'site = "{site}"', f"identity_dir = {_toml_string(str(identity_dir))}"]
+    if root_fingerprint is not None:
+        lines.append(f'root_fingerprint = "{root_fingerprint}"')
+    return "\n".join(lines) + "\n"
+
+
+def _toml_string(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

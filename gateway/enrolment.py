@@ -1,0 +1,228 @@
+"""How an identity comes to have a certificate: an invite, used once; then renewal by itself.
+
+The invite's secret is used in the same transaction that creates the identity and appends the log entry. The certificate is
+issued after that entry is under a checkpoint: no identity acts that the log does not know.
+
+Rules:      1. an invite works once and for an hour  2. unknown, used, expired and wrong look the same, with equal work
+            3. the site decides the name; the request brings public keys only  4. nothing is enrolled under an expired bundle
+Spec:       docs/protocol.md section "Enrolment"; SECURITY 7.3
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from carnet.encoding import decode_base64
+from carnet.entries import EntryType
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import NotAuthorised, PeerError
+from carnet.identifiers import AgentName, SiteName, SpiffeId
+from carnet.invite import SECRET_BYTES, Invite, decode_secret
+from carnet.keys import KemPublicKey, VerifyingKey
+from carnet.messages import EnrollRequest, EnrollResponse, RenewRequest, RenewResponse
+from carnet.timestamps import format_time, parse_time
+from carnet.trust import AgentStatement
+from gateway.access import parse_grant
+from gateway.pki import Authority, encode_chain, read_request
+from gateway.ports import Catalog, Clock, Keyring, Log, Transaction
+from gateway.records import IdentityRecord, InviteRecord
+from gateway.trusting import Trust
+
+INVITE_LIFE: Final = timedelta(hours=1)
+STATEMENT_LIFE: Final = timedelta(days=30)
+_STATEMENT_BACKDATE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    """What enrolment says about the site in everything it signs."""
+
+    trust_domain: str
+    site: SiteName
+    operator: str
+
+
+@dataclass(frozen=True)
+class _AgentKeys:
+    """The public halves that a request brings."""
+
+    tls: ec.EllipticCurvePublicKey
+    signing: VerifyingKey
+    kem: KemPublicKey
+
+
+class Enrolment:
+    """The use cases `enroll` and `renew`."""
+
+    def __init__(
+        self, *, catalog: Catalog, log: Log, keyring: Keyring, authority: Authority, trust: Trust, facts: SiteFacts, clock: Clock
+    ) -> None:
+        """Hold the ports."""
+        self._catalog = catalog
+        self._log = log
+        self._keyring = keyring
+        self._authority = authority
+        self._trust = trust
+        self._facts = facts
+        self._clock = clock
+
+    async def enroll(self, request: EnrollRequest) -> EnrollResponse:
+        """Use an invite up and return certificate, agent statement and trust bundle.
+
+        Steps: (1) the request's own form, which tells nothing about invites; (2) the bundle is fresh; (3) in one transaction the
+        invite is used, the identity created with its signed statement, the entry appended; (4) the entry is under a checkpoint;
+        (5) the certificate is issued.
+
+        Raises:
+            PeerError: E-REQUEST for keys or a request that are not well formed.
+            NotAuthorised: E-INVITE for an invite that is unknown, used, expired, or another secret's.
+            Held, IntegrityError: E-TRUST-EXPIRED, E-TRUST when the site has no bundle to enrol under.
+        """
+        keys, secret = _parse_keys(request), decode_secret(request.secret)  # (1)
+        self._trust.require_fresh(self._clock.now())  # (2)
+
+        def change(transaction: Transaction) -> tuple[IdentityRecord, Envelope, int]:
+            invite = _use_invite(transaction, request.invite, secret)
+            statement = self._state(invite.identity, keys.signing, keys.kem, transaction.now)
+            record = IdentityRecord(
+                identity=invite.identity,
+                kind="agent",
+                grants=invite.grants,
+                enrolled_at=transaction.now,
+                statement=statement.encode(),
+            )
+            transaction.save_identity(record)
+            fields = {
+                "identity": invite.identity,
+                "invite": invite.id,
+                "signing_key": keys.signing.hex,
+                "kem_key": keys.kem.digest,
+                "grants": list(invite.grants),
+            }
+            return record, statement, transaction.append(EntryType.AGENT_ENROLLED, fields)
+
+        record, statement, index = await self._catalog.write(change)  # (3)
+        await self._log.checkpointed(index)  # (4)
+        return EnrollResponse(  # (5)
+            name=AgentName(record.identity.name),
+            site=self._facts.site,
+            certificate=self._issue(record.identity, keys.tls),
+            agent_statement=statement.to_json(),
+            bundle=self._trust.bundle_envelope().to_json(),
+        )
+
+    async def renew(self, identity: SpiffeId, request: RenewRequest) -> RenewResponse:
+        """Return the next certificate, for a new TLS key; the statement stays until two thirds of its life have passed.
+
+        Raises:
+            PeerError: E-REQUEST for a malformed request.
+            NotAuthorised: E-CERTIFICATE if this identity is not an enrolled agent.
+            Held, IntegrityError: E-TRUST-EXPIRED, E-TRUST as for `enroll`.
+        """
+        tls_key = read_request(request.csr)
+        self._trust.require_fresh(self._clock.now())
+
+        def change(transaction: Transaction) -> tuple[Envelope, int]:
+            record = transaction.identity(identity)
+            if record is None or record.statement is None:
+                raise NotAuthorised("E-CERTIFICATE", f"{identity} is not an agent enrolled at this site")
+            statement = self._current_statement(record, transaction.now)
+            if statement.encode() != record.statement:
+                transaction.save_identity(replace(record, statement=statement.encode()))
+            fields = {"identity": identity, "statement": AgentStatement.read_unverified(statement).digest}
+            return statement, transaction.append(EntryType.AGENT_RENEWED, fields)
+
+        statement, index = await self._catalog.write(change)
+        await self._log.checkpointed(index)
+        return RenewResponse(certificate=self._issue(identity, tls_key), agent_statement=statement.to_json())
+
+    def _current_statement(self, record: IdentityRecord, now: datetime) -> Envelope:
+        """Return the identity's statement, or a new one for the same keys when the old one nears its end."""
+        envelope = parse_envelope(record.statement or b"")
+        statement = AgentStatement.open(envelope, [self._keyring.signing.public])
+        start, end = parse_time(statement.not_before), parse_time(statement.not_after)
+        if now < start + (end - start) * 2 / 3:
+            return envelope
+        return self._state(record.identity, statement.signing_key, statement.kem_key, now)
+
+    def _state(self, identity: SpiffeId, signing: VerifyingKey, kem: KemPublicKey, now: datetime) -> Envelope:
+        """Return the site's signed statement about an agent."""
+        statement = AgentStatement(
+            identity=identity,
+            site=self._facts.site,
+            signing_key=signing,
+            kem_key=kem,
+            owners=(self._facts.operator,),
+            not_before=format_time(now - _STATEMENT_BACKDATE),
+            not_after=format_time(now + STATEMENT_LIFE),
+        )
+        return statement.sign(self._keyring.signing)
+
+    def _issue(self, identity: SpiffeId, key: ec.EllipticCurvePublicKey) -> str:
+        """Return the PEM chain for `key`: leaf, then our issuing CA."""
+        leaf: x509.Certificate = self._authority.issue_client(identity, key, self._clock.now())
+        return encode_chain(leaf, self._authority.certificate).decode("ascii")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InviteOrder:
+    """What an operator asks for: whom to invite, with which grants, at which address, for how long."""
+
+    name: AgentName
+    grants: tuple[str, ...]
+    url: str
+    life: timedelta = INVITE_LIFE
+
+
+async def make_invite(catalog: Catalog, facts: SiteFacts, ca_fingerprint: str, trust: Trust, order: InviteOrder) -> Invite:
+    """Return a new invite, kept as the hash of its secret together with its log entry; the secret exists only in the answer.
+
+    Raises:
+        CallerError: E-USAGE for a grant that does not parse.
+        IntegrityError: E-TRUST if the site has no trust bundle yet.
+    """
+    for grant in order.grants:
+        parse_grant(grant)
+    secret, number = secrets.token_bytes(SECRET_BYTES), secrets.token_hex(16)
+    identity = SpiffeId.make(facts.trust_domain, facts.site, "agent", order.name)
+    pinned = trust.state().current.roots.fingerprint
+
+    def change(transaction: Transaction) -> None:
+        record = InviteRecord(
+            id=number,
+            identity=identity,
+            grants=order.grants,
+            secret_sha256=hashlib.sha256(secret).digest(),
+            expires_at=transaction.now + order.life,
+        )
+        transaction.save_invite(record)
+        transaction.append(EntryType.AGENT_INVITED, {"identity": identity, "invite": number, "grants": list(order.grants)})
+
+    await catalog.write(change)
+    return Invite(url=order.url, site=facts.site, name=order.name, ca=ca_fingerprint, root=pinned, id=number, secret=secret)
+
+
+def _parse_keys(request: EnrollRequest) -> _AgentKeys:
+    try:
+        signing, kem = VerifyingKey(decode_base64(request.signing_key)), KemPublicKey(decode_base64(request.kem_key))
+    except PeerError as error:
+        raise PeerError("E-REQUEST", f"a public key in the request: {error.problem}") from None
+    return _AgentKeys(read_request(request.csr), signing, kem)
+
+
+def _use_invite(transaction: Transaction, number: str, secret: bytes) -> InviteRecord:
+    """Mark the invite used and return it; every reason to refuse looks the same and costs the same (rule 2)."""
+    invite = transaction.invite(number)
+    given = hashlib.sha256(secret).digest()
+    matches = hmac.compare_digest(invite.secret_sha256 if invite else bytes(len(given)), given)
+    if invite is None or not matches or invite.used_at is not None or transaction.now >= invite.expires_at:
+        raise NotAuthorised("E-INVITE", "the invite is not valid")
+    used = replace(invite, used_at=transaction.now)
+    transaction.save_invite(used)
+    return used

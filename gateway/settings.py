@@ -1,0 +1,214 @@
+"""The site's settings: `gateway.toml`, overridden by the environment; the only reader of either.
+
+Order: environment (`CARNET_GATEWAY_<KEY>`, nested by `__`), then the file, then the default. No setting is a secret: secrets are
+key files, which a credentials directory (systemd's, for one) may hold instead of the site directory.
+
+Rules:      1. an unknown key is refused by its name  2. paths in the file are relative to the file
+            3. every bound here has a unit as its last word
+Spec:       docs/operations.md section "Settings"
+"""
+
+import re
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from carnet.errors import CallerError
+from carnet.identifiers import Jurisdiction, SiteName, SpiffeId
+
+FILE_NAME: Final = "gateway.toml"
+ENVIRONMENT_PREFIX: Final = "CARNET_GATEWAY_"
+_GIB = 1 << 30
+_PORT_MAX = 65_535
+_TRUST_DOMAIN = r"^[a-z0-9](?:[a-z0-9.-]{0,253}[a-z0-9])?$"
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return host and port of `host:port` or `[v6]:port`; raise `ValueError` for anything else. Port 0 means any free one."""
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not port.isascii() or not port.isdigit() or int(port) > _PORT_MAX or not bare:
+        raise ValueError(f"not host:port: {ascii(text)[:80]}")
+    if bare != host or _HOST.fullmatch(bare) is None:
+        ip_address(bare)
+    return bare, int(port)
+
+
+def _check_address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _check_url(text: str) -> str:
+    """Accept `https://host[:port]` only: paths are the protocol's, credentials have no place in a URL."""
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.username:
+        raise ValueError("a gateway's url is https://host:port")
+    parse_address(f"{parts.hostname if ':' not in parts.hostname else f'[{parts.hostname}]'}:{parts.port or 443}")
+    return text.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+GatewayUrl = Annotated[str, Field(max_length=512), AfterValidator(_check_url)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(_Section):
+    """What one identity, and all together, may take."""
+
+    open_transfers_max: Annotated[int, Field(ge=1)] = 64
+    """Transfers that one identity may have open."""
+    uncommitted_bytes_max: Annotated[int, Field(ge=1)] = 512 * _GIB
+    """Segment bytes that one identity may have stored or pinned without a commit."""
+    transfer_expiry_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 72
+    """Hours after its declaration in which a transfer must be committed and sent."""
+    connections_max: Annotated[int, Field(ge=1)] = 1_024
+    """Connections open at once."""
+    connections_per_identity_max: Annotated[int, Field(ge=1)] = 64
+    """Connections one identity may have open at once."""
+
+    @property
+    def transfer_expiry(self) -> timedelta:
+        """`transfer_expiry_hours` as a duration."""
+        return timedelta(hours=self.transfer_expiry_hours)
+
+
+class Timeouts(_Section):
+    """How long the server waits, in seconds."""
+
+    handshake_s: Seconds = 5.0
+    header_s: Seconds = 10.0
+    request_s: Seconds = 300.0
+    """Absolute deadline of one request; the long poll has its own bound."""
+    idle_s: Seconds = 75.0
+    """A connection without a request is closed after this."""
+    drain_s: Seconds = 15.0
+    """After SIGTERM, requests in flight have this long to finish."""
+    body_bytes_per_s_min: Annotated[int, Field(ge=0)] = 16 * 1024
+    """A body that arrives slower than this is cut."""
+
+
+class GatewaySettings(BaseSettings):
+    """Everything a site is configured with."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    site: SiteName
+    """The site's name in the trust bundle."""
+    jurisdiction: Jurisdiction
+    """The country (ISO 3166-1 alpha-2, or 3166-2) whose law applies to the site."""
+    operator: Annotated[str, Field(min_length=1, max_length=255)]
+    """The legal person that runs the site."""
+    trust_domain: Annotated[str, Field(pattern=_TRUST_DOMAIN)]
+    """The organisation's SPIFFE trust domain."""
+    url: GatewayUrl
+    """Where agents and peers reach the site."""
+    listen: Annotated[tuple[Address, ...], Field(min_length=1, max_length=16)] = ("0.0.0.0:8443",)
+    """Addresses to listen on, `host:port` each."""
+    hosts: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    """Further DNS names and addresses in the site's certificate, beside the url's."""
+    data_dir: Path = Path()
+    """The site directory; keys, catalog, store and log are in it."""
+    credentials_dir: Path | None = None
+    """Where signing.key, at-rest.key and issuing.key are read from instead of the site directory, if they are there."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def identity(self) -> SpiffeId:
+        """The site's own identity."""
+        return SpiffeId.make(self.trust_domain, self.site, "gateway", self.site)
+
+    @property
+    def log_origin(self) -> str:
+        """The origin line of the site's log."""
+        return f"{self.trust_domain}/site/{self.site}/log"
+
+    @property
+    def certificate_hosts(self) -> tuple[str, ...]:
+        """All names and addresses that the site's certificate carries."""
+        return tuple(dict.fromkeys((urlsplit(self.url).hostname or "", *self.hosts)))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; no `.env`, and no secrets, for there are none among the settings."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(directory: Path) -> GatewaySettings:
+    """Return the settings of the site in `directory`, from its `gateway.toml` and the environment.
+
+    Raises:
+        CallerError: E-CONFIG if there is no such file, it is not TOML, or a key is unknown, missing or wrong; names the key.
+    """
+    path = directory / FILE_NAME
+    if not path.is_file():
+        raise CallerError("E-CONFIG", f"no {FILE_NAME} in {directory}", remedy="create a site with `carnet-gateway init`")
+
+    class _FromFile(GatewaySettings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        # The sources give the required fields; pydantic-settings reads them inside the constructor.
+        found = _FromFile.model_validate({})
+    except ValidationError as error:
+        raise CallerError("E-CONFIG", f"{path}: {first_problem(error)}") from None
+    except (SettingsError, ValueError) as error:
+        raise CallerError("E-CONFIG", f"{path}: {str(error).splitlines()[0].lstrip(': ')}") from None
+    base = path.parent.resolve()
+    moved = {"data_dir": base / found.data_dir}
+    if found.credentials_dir is not None:
+        moved["credentials_dir"] = base / found.credentials_dir
+    return found.model_copy(update=moved)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return one line about the first problem pydantic found: the key, and what is wrong with it."""
+    problems = error.errors(include_url=False, include_input=False)
+    # A misspelt key shows twice, as unknown and as missing; only the first helps.
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+    key = ".".join(str(piece) for piece in first["loc"])
+    words = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"])
+    return f"{words} {key}" if words else f"{key}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def encode_settings(settings: GatewaySettings) -> str:
+    """Return the text of a new `gateway.toml`: what differs from site to site, and where the rest is described."""
+    quoted = {name: _toml_string(getattr(settings, name)) for name in ("site", "jurisdiction", "operator", "trust_domain", "url")}
+    lines = ["# Settings of this site; docs/operations.md lists every key. Environment: CARNET_GATEWAY_<KEY>."]
+    lines += [f"{name} = {value}" for name, value in quoted.items()]
+    lines.append(f"listen = [{', '.join(_toml_string(address) for address in settings.listen)}]")
+    lines.append(f"hosts = [{', '.join(_toml_string(host) for host in settings.hosts)}]")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(f"\\u{ord(char):04x}" if ord(char) < ord(" ") or char == "\x7f" else char for char in escaped) + '"'
