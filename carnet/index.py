@@ -46,11 +46,11 @@ class Part:
 
 
 class Extent(NamedTuple):
-    """A run of `count` chunks of one segment, from chunk `first` (0-based) on."""
+    """A run of `chunks` chunks of one segment, from chunk `first` (0-based) on."""
 
     segment: int
     first: int
-    count: int
+    chunks: int
 
 
 class ExtentList:
@@ -232,7 +232,7 @@ def _check_extents(entry: PartEntry, segments: tuple[SegmentEntry, ...], used: l
         number, first, count = extent
         if number >= len(segments) or count < 1 or first + count > len(segments[number].chunk_lengths):
             raise refuse(f"part {entry.part.digest} has an extent beyond its segment: {extent}")
-        if number == before.segment and first == before.first + before.count:
+        if number == before.segment and first == before.first + before.chunks:
             raise refuse(f"part {entry.part.digest} has adjacent extents that are not merged: {extent}")
         size += segments[number].run_bytes(first, count)
         used[number][first : first + count] = b"\1" * count

@@ -33,8 +33,8 @@ class IndexBuilder:
         self._segments.append(None)
         return len(self._segments) - 1
 
-    def set_segment(  # noqa: PLR0913 - one record, by name
-        self, number: int, *, id: SegmentId, key: bytes, raw_length: int, chunk_ids: bytes, chunk_lengths: Iterable[int]
+    def set_segment(
+        self, number: int, segment: SegmentId, *, key: bytes, raw_length: int, chunk_ids: bytes, chunk_lengths: Iterable[int]
     ) -> None:
         """Say what segment `number` became: `chunk_ids` is 16 bytes a chunk, lengths are in bytes.
 
@@ -42,16 +42,21 @@ class IndexBuilder:
         """
         if self._segments[number] is not None:
             raise CallerError("E-USAGE", f"segment number {number} is set twice")
-        self._segments[number] = SegmentEntry(id, key, raw_length, 0, bytes(chunk_ids), array("I", chunk_lengths))
+        self._segments[number] = SegmentEntry(segment, key, raw_length, 0, bytes(chunk_ids), array("I", chunk_lengths))
 
-    def add_segment(self, *, id: SegmentId, key: bytes, raw_length: int, chunk_ids: bytes, chunk_lengths: Iterable[int]) -> int:
+    def add_segment(
+        self, segment: SegmentId, *, key: bytes, raw_length: int, chunk_ids: bytes, chunk_lengths: Iterable[int]
+    ) -> int:
         """Add a segment introduced here and return its number; as `reserve_segment` and `set_segment` in one."""
         number = self.reserve_segment()
-        self.set_segment(number, id=id, key=key, raw_length=raw_length, chunk_ids=chunk_ids, chunk_lengths=chunk_lengths)
+        self.set_segment(number, segment, key=key, raw_length=raw_length, chunk_ids=chunk_ids, chunk_lengths=chunk_lengths)
         return number
 
     def use_base_segment(self, base: int, base_index: Index, segment: int) -> int:
-        """Return the number of segment `segment` of base `base` (1-based), whose index is `base_index`; the same when asked again."""
+        """Return the number of segment `segment` of base `base` (1-based), whose index is `base_index`.
+
+        Asked again, also through another base, it is the same number.
+        """
         entry = base_index.segments[segment]
         known = self._base_numbers.get(entry.id)
         if known is not None:
@@ -76,7 +81,7 @@ class IndexBuilder:
         entry = base_index.parts[part]
         extents = ExtentList()
         for extent in entry.extents:
-            extents.append(self.use_base_segment(base, base_index, extent.segment), extent.first, extent.count)
+            extents.append(self.use_base_segment(base, base_index, extent.segment), extent.first, extent.chunks)
         self._parts.append(PartEntry(entry.part, extents))
 
     def build(self) -> Index:
@@ -108,5 +113,5 @@ class IndexBuilder:
 def _renumbered(extents: ExtentList, new_number: dict[int, int]) -> ExtentList:
     renumbered = ExtentList()
     for extent in extents:
-        renumbered.append(new_number.get(extent.segment, len(new_number)), extent.first, extent.count)
+        renumbered.append(new_number.get(extent.segment, len(new_number)), extent.first, extent.chunks)
     return renumbered

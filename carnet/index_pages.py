@@ -24,7 +24,7 @@ PAGE_LEVEL: Final = 3
 _NUMBER: Final = struct.Struct(">I")
 
 
-def seal_page(  # noqa: PLR0913 - everything a page is bound to, by name
+def seal_page(
     raw: Buffer,
     *,
     suite: int,

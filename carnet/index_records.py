@@ -19,7 +19,7 @@ from typing import Final
 
 from carnet.chunking import ChunkSizes
 from carnet.errors import CallerError
-from carnet.identifiers import BINARY_ID_BYTES, Digest, SegmentId
+from carnet.identifiers import Digest, SegmentId
 from carnet.index import (
     SEGMENT_CHUNKS_MAX,
     ExtentList,

@@ -8,6 +8,8 @@ A value that is too long to print is written as a recipe, so that any language c
 import hashlib
 from pathlib import Path
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 VECTORS = Path(__file__).parent
 
 
@@ -45,3 +47,27 @@ def _expand_one(recipe: str) -> bytes:
         seed, length = rest.rsplit(":", 1)
         return stream(seed, int(length))
     raise ValueError(f"unknown recipe {kind}")
+
+
+def segment_of(block: dict[str, str]) -> bytes:
+    """Return the sealed container a block describes, after the damage it asks for.
+
+    `header` (18 bytes, its last 12 the nonce), `payload`, `key`, and `context` if any, make the container; `sealed-sha256` is its
+    hash before damage. `flip` is the number of a bit to flip, `cut` a number of bytes to drop, `append` bytes to add.
+    """
+    header = bytes.fromhex(block["header"])
+    context = bytes.fromhex(block.get("context", ""))
+    sealed = header + AESGCM(bytes.fromhex(block["key"])).encrypt(header[6:], expand(block["payload"]), header + context)
+    if hashlib.sha256(sealed).hexdigest() != block.get("sealed-sha256"):
+        raise ValueError(f"vector {block['name']} does not make the container it names")
+    return damage(block, sealed)
+
+
+def damage(block: dict[str, str], sealed: bytes) -> bytes:
+    """Return `sealed` changed as a block asks."""
+    changed = bytearray(sealed)
+    if "flip" in block:
+        changed[int(block["flip"]) // 8] ^= 1 << int(block["flip"]) % 8
+    if "cut" in block:
+        del changed[-int(block["cut"]) :]
+    return bytes(changed + bytes.fromhex(block.get("append", "")))
