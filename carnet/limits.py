@@ -87,3 +87,5 @@ POLICY_BYTES_MAX: Final = 1 * MIB
 """One policy file."""
 POLICY_RULES_MAX: Final = 1_000
 """Rules of all policy files of one site together."""
+POLICY_FILES_MAX: Final = 64
+"""Policy files of one site."""

@@ -108,7 +108,8 @@ def _condition_problem(name: str, matcher: Matcher) -> str | None:
 def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
     lines = [tree.line(("rules", number, "id")) for number in range(len(file.rules))]
     for gate in sorted({gate for rule in file.rules for gate in rule.at}):
-        if not any(rule.effect is Outcome.ALLOW and gate in rule.at for rule in file.rules):
+        # A file that denies everything at a gate means it.
+        if not any(gate in rule.at and (rule.effect is Outcome.ALLOW or _denies_all(rule)) for rule in file.rules):
             yield Finding(tree.line(("rules",)), False, f"no rule of this file allows at {gate.value}")
     for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):
         if (first.effect, first.when, first.unless) == (second.effect, second.when, second.unless) and first.id != second.id:
@@ -121,6 +122,10 @@ def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
         ):
             if _shadows(strict, other):
                 yield Finding(line, False, f"rule {other.id} has no effect: {strict.id} denies whenever it applies")
+
+
+def _denies_all(rule: Rule) -> bool:
+    return rule.effect is Outcome.DENY and not rule.when and not rule.unless
 
 
 def _shadows(strict: Rule, other: Rule) -> bool:

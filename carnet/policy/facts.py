@@ -111,10 +111,11 @@ def make_fact(name: str, value: JsonValue, assurance: Assurance, source: str) ->
         value = tuple(str(member) for member in value)
         if wanted is FactType.TEXTS:
             return Fact(value, assurance, source)
-    elif (
-        (isinstance(value, bool) and wanted is FactType.FLAG)
-        or (isinstance(value, int) and not isinstance(value, bool) and wanted is FactType.NUMBER)
-        or (isinstance(value, str) and wanted is FactType.TEXT)
+    elif isinstance(value, str):
+        if wanted is FactType.TEXT:
+            return Fact(str(value), assurance, source)
+    elif (isinstance(value, bool) and wanted is FactType.FLAG) or (
+        isinstance(value, int) and not isinstance(value, bool) and wanted is FactType.NUMBER
     ):
         return Fact(value, assurance, source)
     raise CallerError("E-POLICY", f"the fact {name} is a {wanted.value}, got {type(value).__name__}")

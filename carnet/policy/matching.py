@@ -202,4 +202,5 @@ def _member_matches(matcher: ValueMatcher, member: FactValue) -> bool:
         return isinstance(member, int) and matcher.holds(member)
     if isinstance(matcher, Glob):
         return any(fnmatchcase(str(member), pattern) for pattern in matcher.patterns)
-    return any(type(choice) is type(member) and choice == member for choice in _choices(matcher))
+    # Types are alike: `_comparable` has been asked, so `True == 1` cannot come up here.
+    return member in _choices(matcher)

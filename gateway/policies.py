@@ -1,0 +1,128 @@
+"""The site's policy: read from its directory, replaced whole or not at all, and the facts it is asked about.
+
+Rules:      1. at start a bad file stops the site; later it changes nothing, and the policy before stays
+            2. a reload is all files or none  3. facts come from signed or authenticated documents and from the trust bundle only
+Spec:       docs/policy.md; docs/operations.md section "Policy"
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from carnet.decision import Gate
+from carnet.encoding import JsonValue
+from carnet.errors import CallerError
+from carnet.identifiers import Digest, SiteName, SpiffeId
+from carnet.limits import POLICY_BYTES_MAX, POLICY_FILES_MAX
+from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision, combine, evaluate, make_fact, parse_policy
+from carnet.trust import Lane, TrustBundle
+
+_PATTERN: Final = "*.yaml"
+_AUTHENTICATED: Final = frozenset({"origin.site", "origin.agent"})
+"""Declared facts that the caller has verified: the signature, or the client certificate, is by whom they name."""
+
+
+class PolicyBook:
+    """The policy in force. `reload` runs on the event loop, as `decide` does, so a decision sees one policy."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read every `*.yaml` of `directory`; raise `CallerError` E-POLICY naming file and line if one is not sound."""
+        self._directory = directory
+        self._policy = _read(directory)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the policy in force."""
+        return self._policy.digest
+
+    def reload(self) -> bool:
+        """Read the directory again; tell whether the policy changed. On `CallerError` E-POLICY the old one stays in force."""
+        found = _read(self._directory)
+        changed = found.digest != self._policy.digest
+        self._policy = found
+        return changed
+
+    def decide(self, gate: Gate, facts: Facts) -> PolicyDecision:
+        """Return what the policy in force decides at `gate` about `facts`. Never raises."""
+        return evaluate(self._policy, gate, facts)
+
+
+def gather_facts(
+    declared: Mapping[str, JsonValue], *, source: str, bundle: TrustBundle, lane: Lane, destination: SiteName, recipient: SpiffeId
+) -> dict[str, Fact]:
+    """Return all facts about one artifact on its way to one recipient.
+
+    Args:
+        declared: what `carnet.waybill.declared_facts` returned; the caller has verified who said it.
+        source: where that stood, `waybill` or `declaration`; explanations name it.
+        bundle: what the site trusts now; jurisdictions and operators come from it.
+        lane: the lane it travels on.
+        destination: the site it goes to; for a pull, the site that is asked.
+        recipient: who gets the key: the destination's gateway, or who pulls.
+
+    Raises:
+        NotFound: E-SITE-UNKNOWN if the origin or the destination is not in the bundle.
+    """
+    facts = {name: _declared_fact(name, value, source) for name, value in _flattened(declared)}
+    origin = bundle.site(SiteName(str(declared["origin.site"])))
+    target = bundle.site(destination)
+    derived: dict[str, JsonValue] = {
+        "origin.jurisdiction": origin.jurisdiction,
+        "origin.operator": origin.operator,
+        "destination.site": target.name,
+        "destination.jurisdiction": target.jurisdiction,
+        "destination.operator": target.operator,
+        "lane.mode": lane.mode.value,
+        "lane.crosses_border": origin.jurisdiction[:2] != target.jurisdiction[:2],
+        "recipient.kind": recipient.kind,
+        "recipient.identity": recipient,
+        "recipient.site": recipient.site,
+    }
+    bundle_name = f"trust bundle {bundle.version}"
+    facts.update({name: make_fact(name, value, Assurance.DERIVED, bundle_name) for name, value in derived.items()})
+    return facts
+
+
+def dev_policy() -> str:
+    """Return the text of the policy of a site that is for trying out: everything within the site is allowed."""
+    return files("gateway").joinpath("data/dev-policy.yaml").read_text("utf-8")
+
+
+def _flattened(declared: Mapping[str, JsonValue]) -> Iterator[tuple[str, JsonValue]]:
+    """Yield declared facts as rules know them: of the parties, their names and their countries."""
+    for name, value in declared.items():
+        if name != "parties":
+            yield name, value
+            continue
+        parties = [party for party in value if isinstance(party, Mapping)] if isinstance(value, list | tuple) else []
+        for member in ("name", "country"):
+            found = [party[member] for party in parties if member in party]
+            # A party without a country leaves the list incomplete; an incomplete list must not pass for a whole one.
+            if len(found) == len(parties):
+                yield f"parties.{'names' if member == 'name' else 'countries'}", found
+
+
+def _declared_fact(name: str, value: JsonValue, source: str) -> Fact:
+    return make_fact(name, value, Assurance.VERIFIED if name in _AUTHENTICATED else Assurance.DECLARED, source)
+
+
+def _read(directory: Path) -> Policy:
+    paths = sorted(directory.glob(_PATTERN)) if directory.is_dir() else []
+    if not paths:
+        raise CallerError(
+            "E-POLICY", f"no {_PATTERN} in {directory}: nothing would be allowed", remedy="write a policy file there"
+        )
+    if len(paths) > POLICY_FILES_MAX:
+        raise CallerError("E-POLICY", f"{len(paths)} policy files, at most {POLICY_FILES_MAX} are read (POLICY_FILES_MAX)")
+    return combine(parse_policy(_text(path), path.name) for path in paths)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(POLICY_BYTES_MAX + 1).decode("utf-8")
+    except UnicodeDecodeError:
+        raise CallerError("E-POLICY", f"{path.name}: not UTF-8 text") from None
+    except OSError as error:
+        raise CallerError("E-POLICY", f"{path.name}: cannot be read: {error.strerror}") from None
