@@ -1,0 +1,173 @@
+"""Valid documents to change in tests: one of each kind, the same at every call."""
+
+from datetime import UTC, datetime
+
+from carnet.decision import Decision, Gate, Outcome, Reason
+from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
+from carnet.keys import KemPrivateKey, SigningKey, key_commitment
+from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
+from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
+from carnet.trust import AgentStatement, KemStatement, Lane, LaneMode, Person, Roots, Site, TrustBundle
+from carnet.waybill import ArtifactKind, Declarations, Origin, Party, Waybill
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+AT, LATER = "2026-11-24T12:00:00Z", "2026-12-24T12:00:00Z"
+DOMAIN = "acme.example"
+US, EU = SiteName("us"), SiteName("eu")
+TRANSFER = TransferId("0123456789abcdef" * 2)
+AGENT = SpiffeId.make(DOMAIN, US, "agent", "build-1")
+ARTIFACT_KEY = bytes(range(32))
+PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+
+
+def signing_key(number: int) -> SigningKey:
+    return SigningKey(bytes([number]) * 32)
+
+
+def kem_key(number: int) -> KemPrivateKey:
+    return KemPrivateKey(bytes([number]) * 32)
+
+
+def digest(text: str) -> Digest:
+    return Digest.of(text.encode())
+
+
+def segment(number: int) -> SegmentId:
+    return SegmentId(f"b3-{number:064x}")
+
+
+def waybill(**changes: object) -> Waybill:
+    fields = {
+        "transfer": TRANSFER,
+        "repository": Repository("team/app"),
+        "tag": Tag("v1"),
+        "kind": ArtifactKind.IMAGE,
+        "media_type": "application/vnd.oci.image.manifest.v1+json",
+        "artifact": digest("manifest"),
+        "size": 1_000_000,
+        "closure": digest("closure"),
+        "origin": Origin(site=US, agent=AGENT, initiator="ada@acme.example"),
+        "at": AT,
+        "not_after": LATER,
+        "turn": 1,
+        "destinations": (EU,),
+        "lane": LaneName("us-eu"),
+        "trust_version": 3,
+        "declarations": Declarations(
+            classification="internal",
+            data_categories=("telemetry",),
+            export_control_number="5D992",
+            purpose="release",
+            parties=(Party(role="consignee", name="ACME GmbH", country="DE"),),
+            labels={"team": "platform"},
+        ),
+    }
+    return Waybill(**(fields | changes))
+
+
+def segment_list() -> SegmentList:
+    return SegmentList.of((segment(number), 1_000 + number) for number in range(5))
+
+
+def packing_list(**changes: object) -> PackingList:
+    fields = {
+        "transfer": TRANSFER,
+        "waybill": waybill().digest,
+        "suite": 1,
+        "sealer": AGENT,
+        "sites": (US, EU),
+        "index": (IndexPage(id=segment(9), size=4_096),),
+        "segments": SegmentSummary.of(segment_list()),
+        "key_commitment": key_commitment(1, ARTIFACT_KEY, TRANSFER).hex(),
+        "at": AT,
+    }
+    return PackingList(**(fields | changes))
+
+
+def decision(**changes: object) -> Decision:
+    fields = {
+        "gate": Gate.OFFER,
+        "outcome": Outcome.DENY,
+        "site": US,
+        "transfer": TRANSFER,
+        "waybill": waybill().digest,
+        "destination": EU,
+        "policy": digest("policy"),
+        "trust_version": 3,
+        "facts": digest("facts"),
+        "reasons": (Reason(rule="no-export", outcome=Outcome.DENY, text="not without a licence", inputs={"export.number": "5D992"}),),
+        "at": AT,
+        "not_after": LATER,
+    }
+    return Decision(**(fields | changes))
+
+
+def receipt(**changes: object) -> Receipt:
+    fields = {
+        "kind": ReceiptKind.STORED,
+        "site": EU,
+        "transfer": TRANSFER,
+        "waybill": waybill().digest,
+        "packing": packing_list().digest,
+        "artifact": digest("manifest"),
+        "segments": ReceiptSegments(count=5, bytes=5_010),
+        "at": AT,
+    }
+    return Receipt(**(fields | changes))
+
+
+ROOT_KEYS = tuple(signing_key(number) for number in (201, 202, 203))
+SITE_KEYS = {US: signing_key(101), EU: signing_key(102)}
+
+
+def site(name: SiteName, **changes: object) -> Site:
+    fields = {
+        "name": name,
+        "jurisdiction": "US" if name == US else "DE",
+        "operator": "ACME",
+        "urls": (f"https://{name}.acme.example:8443",),
+        "tls_ca": PEM,
+        "signing_key": SITE_KEYS[name].public,
+    }
+    return Site(**(fields | changes))
+
+
+def lane(**changes: object) -> Lane:
+    fields = {"name": "us-eu", "origin": US, "destinations": (EU,), "mode": LaneMode.INSPECTED, "suites": (1,)}
+    return Lane(**(fields | changes))
+
+
+def bundle(**changes: object) -> TrustBundle:
+    fields = {
+        "version": 3,
+        "issued": AT,
+        "expires": LATER,
+        "trust_domain": DOMAIN,
+        "roots": Roots(keys=tuple(key.public for key in ROOT_KEYS), threshold=2),
+        "sites": (site(US), site(EU)),
+        "lanes": (lane(),),
+        "people": (
+            Person(name="ada", roles=("export-control",), keys=(signing_key(51).public,)),
+            Person(name="bob", keys=(signing_key(52).public,)),
+        ),
+        "policy_owners": ("ada", "bob"),
+    }
+    return TrustBundle(**(fields | changes))
+
+
+def kem_statement(**changes: object) -> KemStatement:
+    fields = {"site": EU, "suite": 1, "number": 1, "key": kem_key(1).public, "not_before": AT, "not_after": LATER}
+    return KemStatement(**(fields | changes))
+
+
+def agent_statement(**changes: object) -> AgentStatement:
+    fields = {
+        "identity": AGENT,
+        "site": US,
+        "signing_key": signing_key(1).public,
+        "kem_key": kem_key(2).public,
+        "owners": ("ada",),
+        "not_before": AT,
+        "not_after": LATER,
+    }
+    return AgentStatement(**(fields | changes))
