@@ -1,0 +1,65 @@
+# One word each; every verb makes .venv itself when there is none. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OURS := carnet agent gateway tests benchmarks certs demo
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-full check bench bench-quick fuzz fmt lint types arch docs pki
+
+help:  ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
+
+# Without a C compiler the installation succeeds too: the kernel is optional, the Python twin makes the same cuts.
+$(STAMP): pyproject.toml carnet/_kernel.c
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "carnet needs Python 3.11 or newer, and $(PYTHON) is not; name another: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(STAMP)  ## make .venv with both commands and the tools of development
+
+demo: $(STAMP)  ## two gateways and an agent on this machine, told in steps
+	@$(BIN)/python demo/run.py
+
+test: $(STAMP)  ## the tests, but for the whole counts
+	$(BIN)/python -m pytest -q -m "not full"
+
+test-full: $(STAMP)  ## all tests with their whole counts
+	$(BIN)/python -m pytest -q
+
+check: lint types arch docs  ## what to run before a commit: all but the slow tests
+	$(BIN)/python -m pytest -q -m "not full" tests/carnet tests/agent tests/gateway
+
+bench: $(STAMP)  ## the figures of the README, measured here
+	$(BIN)/python benchmarks/run.py
+
+bench-quick: $(STAMP)  ## the same on small data, to see that the benchmarks run
+	$(BIN)/python benchmarks/run.py --quick
+
+fuzz: $(STAMP)  ## mutate the test vectors at every parser of outside bytes for FUZZ_SECONDS
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+fmt: $(STAMP)  ## format and fix what can be fixed
+	$(BIN)/ruff format $(wildcard $(OURS))
+	$(BIN)/ruff check --fix $(wildcard $(OURS))
+
+lint: $(STAMP)  ## ruff
+	$(BIN)/ruff format --check $(wildcard $(OURS))
+	$(BIN)/ruff check $(wildcard $(OURS))
+
+types: $(STAMP)  ## mypy --strict
+	$(BIN)/python -m mypy
+
+arch: $(STAMP)  ## layers, sizes, names: the rules of the source tree
+	$(BIN)/python -m pytest -q tests/architecture
+
+docs: $(STAMP)  ## compare the documents with the program, and run what they show
+	$(BIN)/python -m pytest -q -m "not full" tests/docs
+
+pki: $(STAMP)  ## write a throw-away development PKI to certs/dev
+	$(BIN)/python certs/make_pki.py
