@@ -1,0 +1,1 @@
+"""The catalog: the site's memory in one SQLite file."""

@@ -1,0 +1,90 @@
+"""The session: one connection inside one transaction, and what the nouns of the catalog share.
+
+It also notes what the transaction touched, so that listeners hear of it after the commit and never before.
+
+Rules:      1. a session is used by one thread and forgotten after its transaction  2. times are whole microseconds in UTC
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from carnet.encoding import JsonValue
+from carnet.identifiers import TransferId
+from gateway.catalog.statements import Statement
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+Value: TypeAlias = int | str | bytes | None
+
+
+def to_micros(moment: datetime) -> int:
+    """Return microseconds since 1970; `moment` is aware."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the aware UTC time of `micros`."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def optional_micros(moment: datetime | None) -> int | None:
+    """Return microseconds, or None for None."""
+    return None if moment is None else to_micros(moment)
+
+
+def optional_time(micros: int | None) -> datetime | None:
+    """Return the time, or None for None."""
+    return None if micros is None else from_micros(micros)
+
+
+def to_json(value: JsonValue) -> str:
+    """Return JSON text; mappings keep their order."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit changed: transfers (with their deliveries), whether jobs became due, and the log's new size."""
+
+    transfers: frozenset[TransferId] = frozenset()
+    jobs: bool = False
+    log_size: int | None = None
+
+
+class Session:
+    """Runs statements in the current transaction of `connection`."""
+
+    def __init__(self, connection: sqlite3.Connection, now: datetime) -> None:
+        """Take a connection that is inside a transaction, and the time of that transaction."""
+        self._connection = connection
+        self._now = now
+        self._touched: set[TransferId] = set()
+        self._jobs_changed = False
+        self._log_size: int | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The time of this transaction."""
+        return self._now
+
+    @property
+    def committed(self) -> Committed:
+        """What listeners are told once this transaction is durable."""
+        return Committed(frozenset(self._touched), self._jobs_changed, self._log_size)
+
+    def _run(self, statement: Statement, /, **values: Value) -> sqlite3.Cursor:
+        return self._connection.execute(statement.sql, {**statement.constants, **values})
+
+    def _run_many(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> sqlite3.Cursor:
+        return self._connection.executemany(statement.sql, rows)
+
+    def _one(self, statement: Statement, /, **values: Value) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._run(statement, **values).fetchone()
+        return row
+
+    def _all(self, statement: Statement, /, **values: Value) -> Sequence[sqlite3.Row]:
+        return self._run(statement, **values).fetchall()
