@@ -4,6 +4,7 @@ Everything is deterministic. A change in a written file is a change of format: b
 """
 
 import hashlib
+import hmac
 import struct
 from collections.abc import Iterable
 
@@ -42,12 +43,12 @@ NONCE = bytes(range(100, 112)).hex()
 TEXT = "repeat:40:text:to be compressed, "
 
 
-def container(name: str, payload: str, header: str = "43534547" + "0101" + NONCE, **more: str) -> dict[str, str]:
+def container(name: str, payload: str, header: str = "43534547" + "0101" + NONCE, key: str = KEY, **more: str) -> dict[str, str]:
     """Return the block of a container that is described by its payload."""
     nonce, associated = bytes.fromhex(header)[6:], bytes.fromhex(header + more.get("context", ""))
-    sealed = bytes.fromhex(header) + AESGCM(bytes.fromhex(KEY)).encrypt(nonce, expand(payload), associated)
+    sealed = bytes.fromhex(header) + AESGCM(bytes.fromhex(key)).encrypt(nonce, expand(payload), associated)
     digest = hashlib.sha256(sealed).hexdigest()
-    return {"name": name, "header": header, "key": KEY, "payload": payload, "sealed-sha256": digest, **more}
+    return {"name": name, "header": header, "key": key, "payload": payload, "sealed-sha256": digest, **more}
 
 
 def payload_header(codec: int, raw_length: int, body_length: int) -> str:
@@ -92,6 +93,81 @@ def segment_blocks() -> Iterable[dict[str, str]]:
     yield container("frame of another length", _padded(other), **malformed)
 
 
+def index_records() -> dict[str, str]:
+    """Return the records of a small index by name, each a hex recipe: two segments, one of them of a base, and three parts."""
+    base = hashlib.sha256(b"packing list of the base").hexdigest()
+    contents = {"artifact": b"manifest", "layer": b"layer"}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    empty = hashlib.sha256(b"").hexdigest()
+    table = (
+        f'["application/json","sha256:{digests["artifact"]}",8,"artifact"],'
+        f'["application/x-layer","sha256:{digests["layer"]}",50,"layer"],["application/x-layer","sha256:{empty}",0,"layer"]'
+    )
+    rows = sorted(table[1:-1].split("],["))
+    closure = hashlib.sha256(("[[" + "],[".join(rows) + "]]").encode()).hexdigest()
+    return {
+        "head": "0101" + "00004000" + "11" * 32 + closure + "01" + base,
+        "counts": "00000003" + "00000002" + "00000004" + "00000003",
+        "artifact": "10" + b"application/json".hex() + digests["artifact"] + "0000000000000008" + "0100" + "00000001",
+        "layer": "13" + b"application/x-layer".hex() + digests["layer"] + "0000000000000032" + "0500" + "00000002",
+        "empty": "13" + b"application/x-layer".hex() + empty + "0000000000000000" + "0500" + "00000000",
+        "new segment": "01" + "22" * 32 + "33" * 32 + "00000026" + "00" + "0002" + "44" * 32 + "000008" + "00001e",
+        "base segment": "01" + "55" * 32 + "66" * 32 + "00000023" + "01" + "0002" + "77" * 32 + "00000f" + "000014",
+        "extents": "00000000" + "0000" + "0001" + "00000000" + "0001" + "0001" + "00000001" + "0001" + "0001",
+        "closure": "sha256:" + closure,
+    }
+
+
+def index_blocks() -> Iterable[dict[str, str]]:
+    """A canonical index, and one for each rule that it could break."""
+    good = index_records()
+    closure = good.pop("closure")
+
+    def block(name: str, expect: str = "E-INDEX", **changed: str) -> dict[str, str]:
+        records = good | {key.replace("_", " "): value for key, value in changed.items()}
+        return {"name": name, "records": "hex:" + "".join(records.values()), "expect": expect}
+
+    def swap(record: str, old: str, new: str) -> dict[str, str]:
+        if good[record].count(old) != 1:
+            raise ValueError(f"{old} is not once in {record}")
+        return {record.replace(" ", "_"): good[record].replace(old, new)}
+
+    yield block("canonical", "ok") | {"closure": closure}
+    yield block("unknown version", head="02" + good["head"][2:])
+    yield block("unknown suite", head="0109" + good["head"][4:])
+    yield block("chunk average of no rule", head="010100002000" + good["head"][12:])
+    yield block("closure digest of other parts", head=good["head"].replace(closure[7:], "00" * 32))
+    yield block("recipe", **swap("layer", "0500" + "00000002", "0501" + "00000002"))
+    yield block("unknown role", **swap("layer", "0500" + "00000002", "0900" + "00000002"))
+    yield block("size not the sum of the extents", **swap("layer", "0000000000000032", "0000000000000033"))
+    yield block("base segment first", new_segment=good["base segment"], base_segment=good["new segment"])
+    yield block("base of no number", **swap("base segment", "00000023" + "01", "00000023" + "02"))
+    yield block("raw length not the sum of the chunks", **swap("base segment", "00000023", "00000024"))
+    yield block("chunk of no bytes", **swap("base segment", "00000f" + "000014", "000000" + "000023"))
+    yield block("id of another suite", new_segment="02" + good["new segment"][2:])
+    yield block("chunk that no part uses", extents=good["extents"].replace("0000000000010001", "0000000000000001", 1))
+    yield block("extent beyond its segment", extents=good["extents"][:-8] + "00010002")
+    merged = swap("layer", "00000002", "00000003") | {"counts": good["counts"][:-8] + "00000004"}
+    split = (
+        "00000000" + "0000" + "0001" + "00000000" + "0001" + "0001" + "00000001" + "0000" + "0001" + "00000001" + "0001" + "0001"
+    )
+    yield block("adjacent extents not merged", extents=split, **merged)
+    yield block("byte after the last record", extents=good["extents"] + "00")
+    yield block("last record cut", extents=good["extents"][:-2])
+    yield block("more chunks than the head says", counts="00000003" + "00000002" + "00000003" + "00000003")
+
+
+def page_blocks() -> Iterable[dict[str, str]]:
+    """One page, number 3 and the last."""
+    artifact_key, transfer, closure = bytes(range(32, 64)), bytes(range(16)).hex(), "ab" * 32
+    info = b"carnet/v1\0index-page\0\x01" + bytes.fromhex(transfer) + struct.pack(">I", 3)
+    key = hmac.digest(artifact_key, info + b"\x01", "sha256")  # the first block of HKDF-Expand
+    header, context = "43494458" + "0101" + NONCE, transfer + closure + "00000003" + "01"
+    payload = _padded(f"{payload_header(0, 7, 7)} + text:records")
+    block = container("page 3, the last", payload, header=header, key=key.hex(), context=context, raw="text:records")
+    yield block | {"artifact-key": artifact_key.hex(), "transfer": transfer, "closure": "sha256:" + closure, "expect": "ok"}
+
+
 def _padded(payload: str) -> str:
     """Return the recipe with zeros to its Padme length."""
     missing = padme(len(expand(payload))) - len(expand(payload))
@@ -102,6 +178,8 @@ def main() -> None:
     """Write every file."""
     write("chunking.txt", "End offsets of the chunks of `data`, all of it given at once", chunking_blocks())
     write("segment.txt", "Containers, and what opening them as segments of suite 1 gives", segment_blocks())
+    write("index.txt", "The records of an index of one page, and what reading them as suite 1 gives", index_blocks())
+    write("index-page.txt", "A sealed index page of suite 1", page_blocks())
 
 
 if __name__ == "__main__":
