@@ -30,8 +30,10 @@ CODES: Final[dict[str, str]] = {
     "E-SIGNATURE": "the signature is not by the key that the trust bundle names; find out who signed it",
     "E-COMMITMENT": "the key released is not the key that sealed the index; treat the sender as compromised until explained",
     "E-KEY-RELEASE": "the key release is not for this key, transfer or recipient; ask the sender to wrap again",
+    "E-DECISION": "the site must decide again and send the new decision; if it repeats, tell its operator",
     "E-PROOF": "the log proof does not verify; do not use the artifact and tell the operator of that site",
     "E-LOG": "the log does not verify; keep a copy of its directory and tell an auditor",
+    "E-BASE": "push again without that base; the agent does so by itself",
     "E-SOURCE-CHANGED": "the source changed while it was read; push again when it is at rest",
     # policy
     "E-HELD": "wait for what is missing, or ask the persons named; `carnet transfer show` tells both",
@@ -56,6 +58,7 @@ CODES: Final[dict[str, str]] = {
     "E-SEGMENT-UNKNOWN": "the segment is not here or not yours",
     "E-LANE-UNKNOWN": "list lanes with `carnet-gateway lane list`",
     "E-SITE-UNKNOWN": "list sites with `carnet-gateway trust show`",
+    "E-LANE-MODE": "use a lane that this version carries, or upgrade the site",
     "E-PATH-UNKNOWN": "see docs/protocol.md for the paths there are",
     # temporary and capacity
     "E-UNREACHABLE": "check the network and that the gateway runs; the same command continues where it stopped",

@@ -49,7 +49,7 @@ class Message(BaseModel):
 
     def encode(self) -> bytes:
         """Return the message as canonical JSON."""
-        return canonical(self.model_dump(mode="json"))
+        return canonical(self.model_dump(mode="json", exclude_none=True))
 
 
 class ReasonView(Message):
@@ -85,6 +85,8 @@ class DeclareRequest(Message):
     initiator: Text | None = None
     resume: EnvelopeJson | None = None
     dry_run: bool = False
+    fresh: bool = False
+    """Start a new transfer although one is open; the open one is cancelled unless it is committed."""
 
 
 class SealedArtifact(Message):

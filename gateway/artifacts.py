@@ -1,0 +1,194 @@
+"""Serves what was delivered here: list, show, release to a consumer, segments, delete.
+
+A pull is a `release` decision of this site for that consumer: decided, signed and under a checkpoint before the key is wrapped to
+the consumer's own KEM key. Segments are served only to who sent them or was released to.
+"""
+
+from carnet.decision import Gate, Outcome
+from carnet.encoding import encode_base64
+from carnet.entries import EntryType
+from carnet.envelope import parse_envelope
+from carnet.errors import Held, NotAuthorised, NotFound
+from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag
+from carnet.messages import ArtifactList, ArtifactRelease, ArtifactView
+from carnet.receipt import ReceiptKind
+from carnet.release import make_release
+from carnet.timestamps import format_time
+from carnet.trust import AgentStatement, TrustBundle
+from gateway import documents
+from gateway.deciding import judge_waybill, record_decision, refused, signed_step
+from gateway.ports import Transaction
+from gateway.records import ArtifactRecord, IdentityRecord
+from gateway.services import Services
+
+_CONSUMER_KEY_NUMBER = 1
+"""An agent has one KEM key; its statement names it."""
+
+
+class Artifacts:
+    """Every call names the authenticated identity."""
+
+    def __init__(self, services: Services) -> None:
+        """Use the site's services."""
+        self._services = services
+
+    async def list(
+        self, identity: SpiffeId, *, repository: str | None = None, limit: int = 100, after: str | None = None
+    ) -> ArtifactList:
+        """Return the artifacts this identity may pull, by name; `after` is the `next` of the page before."""
+
+        def read(tx: Transaction) -> ArtifactList:
+            who = tx.identity(identity)
+            records = tx.artifacts(limit=limit + 1, after=after, repository=repository)
+            page = records[:limit]
+            shown = tuple(_view(record) for record in page if self._may(who, "pull", record.repository))
+            return ArtifactList(
+                artifacts=shown, next=f"{page[-1].repository}:{page[-1].tag}" if len(records) > limit else None
+            )
+
+        return await self._services.catalog.read(read)
+
+    async def show(self, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactView:
+        """Return one artifact; raise `NotFound` E-ARTIFACT-UNKNOWN if there is none that this identity may pull."""
+        return _view(await self._services.catalog.read(lambda tx: self._visible(tx, identity, repository, tag)))
+
+    async def release(self, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactRelease:
+        """Decide whether this consumer may have the artifact; if so wrap the key to it and return all it needs to check.
+
+        Raises:
+            Held: E-HELD, or E-TRUST-EXPIRED. Refused: E-DENIED with `reasons`.
+            NotFound: E-ARTIFACT-UNKNOWN. NotAuthorised: E-NOT-ENROLLED for an identity without a KEM key.
+        """
+        services = self._services
+        bundle = services.trust.state().fresh(services.clock.now())
+        record, consumer = await services.catalog.read(
+            lambda tx: (self._visible(tx, identity, repository, tag), self._consumer(tx, identity))
+        )
+        outcome_reasons = await services.catalog.write(lambda tx: self._decide(tx, record, consumer, bundle))
+        outcome, reasons = outcome_reasons
+        name = f"{repository}:{tag}"
+        if outcome is Outcome.HOLD:
+            first = reasons[0]
+            held = Held("E-HELD", f"pull of {name} waits: {first.text} (rule {first.rule})", remedy=first.remedy or None)
+            held.reasons = reasons
+            raise held
+        if outcome is not Outcome.ALLOW:
+            raise refused(f"pull of {name} is not allowed", reasons)
+        step = await signed_step(services, record.transfer, Gate.RELEASE, identity)
+        return await services.catalog.write(lambda tx: self._hand_out(tx, record, consumer, step))
+
+    def _decide(
+        self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, bundle: TrustBundle
+    ) -> "tuple[Outcome, tuple[object, ...]]":
+        transfer = tx.transfer(record.transfer)
+        if transfer is None:
+            raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {record.repository}:{record.tag} here")
+        waybill = documents.read_waybill(tx, record.transfer)
+        judgement = judge_waybill(
+            self._services,
+            bundle,
+            Gate.RELEASE,
+            waybill,
+            destination=self._services.site,
+            consumer=consumer.identity,
+        )
+        record_decision(
+            tx,
+            self._services,
+            judgement,
+            transfer,
+            consumer=consumer.identity,
+            recipient_key=consumer.kem_key.digest,
+        )
+        return judgement.outcome, judgement.views
+
+    def _hand_out(self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, step: object) -> ArtifactRelease:
+        services, transfer = self._services, record.transfer
+        sealed_key = tx.artifact_key(transfer)
+        if sealed_key is None:
+            raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {record.repository}:{record.tag} here")
+        packing = documents.read_packing(tx, transfer)
+        release = make_release(
+            packing,
+            services.keyring.open(sealed_key, transfer.raw),
+            recipient=consumer.identity,
+            key_number=_CONSUMER_KEY_NUMBER,
+            public=consumer.kem_key,
+        )
+        tx.add_reader(transfer, consumer.identity)
+        tx.append(
+            EntryType.KEY_RELEASED,
+            {"transfer": transfer, "recipient": consumer.identity, "key": consumer.kem_key.digest},
+        )
+        receipt = documents.need(tx, transfer, documents.receipt_name(ReceiptKind.DELIVERED, services.site))
+        return ArtifactRelease(
+            artifact=_view(record),
+            waybill=documents.envelope_json(documents.need(tx, transfer, documents.WAYBILL)),
+            agent_statement=documents.envelope_json(documents.need(tx, transfer, documents.AGENT_STATEMENT)),
+            packing_list=documents.envelope_json(documents.need(tx, transfer, documents.PACKING_LIST)),
+            segment_list=encode_base64(documents.need(tx, transfer, documents.SEGMENT_LIST)),
+            receipt=documents.envelope_json(receipt),
+            release=release,
+            step=step,
+        )
+
+    async def segment(self, identity: SpiffeId, segment: SegmentId) -> bytes:
+        """Return a segment of an artifact that this identity sent or was released; raise `NotFound` E-SEGMENT-UNKNOWN."""
+        if not await self._services.catalog.read(lambda tx: tx.may_read_segment(identity, segment)):
+            raise NotFound("E-SEGMENT-UNKNOWN", f"no segment {segment} that you may read")
+        return await self._services.store.get(segment)
+
+    async def delete(self, identity: SpiffeId, repository: Repository, tag: Tag) -> None:
+        """Remove the tag; when no other tag has the artifact, destroy its key and the segments nobody else needs."""
+
+        def change(tx: Transaction) -> list[SegmentId]:
+            record = tx.artifact(repository, tag)
+            who = tx.identity(identity)
+            if record is None or not (self._may(who, "pull", repository) or self._may(who, "delete", repository)):
+                raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
+            self._services.access.require(who, "delete", repository, "home")
+            tx.remove_artifact(repository, tag)
+            tx.append(
+                EntryType.ARTIFACT_DELETED,
+                {"repository": repository, "tag": tag, "artifact": record.digest, "transfer": record.transfer, "by": identity},
+            )
+            if tx.artifact_users(record.transfer):
+                return []
+            tx.delete_artifact_key(record.transfer)
+            for name in tx.documents(record.transfer, "release/"):
+                tx.delete_document(record.transfer, name)
+            return tx.unpin_transfer(record.transfer)
+
+        for segment in await self._services.catalog.write(change):
+            await self._services.store.delete(segment)
+
+    def _may(self, who: IdentityRecord | None, action: str, repository: str) -> bool:
+        return self._services.access.allows(who, action, repository, "home")
+
+    def _visible(self, tx: Transaction, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactRecord:
+        record = tx.artifact(repository, tag)
+        if record is None or not self._may(tx.identity(identity), "pull", repository):
+            raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
+        return record
+
+    def _consumer(self, tx: Transaction, identity: SpiffeId) -> AgentStatement:
+        who = tx.identity(identity)
+        if who is None or who.statement is None:
+            raise NotAuthorised(
+                "E-NOT-ENROLLED", f"{identity.name} has no key of its own to receive an artifact with", remedy="pull as an enrolled agent"
+            )
+        return AgentStatement.read_unverified(parse_envelope(who.statement))
+
+
+def _view(record: ArtifactRecord) -> ArtifactView:
+    return ArtifactView(
+        repository=record.repository,
+        tag=record.tag,
+        digest=record.digest,
+        kind=record.kind,
+        media_type=record.media_type,
+        size=record.size,
+        transfer=record.transfer,
+        origin=record.origin,
+        delivered=format_time(record.delivered_at),
+    )

@@ -1,0 +1,198 @@
+"""Turns policy into decisions of this site: facts gathered, outcome signed, recorded and logged in one transaction.
+
+Everything that decides goes through here, so each decision has a signed document, a log entry that commits to it, and reasons in
+the same words everywhere. A decision is acted upon only while it is current: same policy, same trust bundle, not expired.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from carnet.decision import Decision, Gate, Outcome, Reason
+from carnet.encoding import JsonValue, canonical
+from carnet.errors import Refused
+from carnet.identifiers import Digest, SiteName, SpiffeId, TransferId
+from carnet.messages import DeclareRequest, ReasonView, SignedStep
+from carnet.policy import Facts, PolicyDecision
+from carnet.policy.explanation import obligations, reason_views, reasons
+from carnet.release import site_recipient
+from carnet.steps import ENTRY_OF_GATE
+from carnet.timestamps import format_time, parse_time
+from carnet.trust import HOME_LANE, TrustBundle
+from carnet.waybill import Origin, Waybill, declared_facts
+from gateway import documents
+from gateway.policies import gather_facts
+from gateway.ports import Transaction
+from gateway.records import TransferRecord
+from gateway.services import Services
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What policy says at one gate for one party, before it is signed; `extra` are reasons of the site's own rules."""
+
+    gate: Gate
+    decision: PolicyDecision
+    facts: Digest
+    trust_version: int
+    outcome: Outcome
+    extra: tuple[ReasonView, ...] = ()
+
+    @property
+    def policy(self) -> Digest:
+        """The digest of the policy that decided."""
+        return self.decision.policy
+
+    @property
+    def views(self) -> tuple[ReasonView, ...]:
+        """The reasons that decided, as the protocol shows them."""
+        return self.extra or reason_views(self.decision)
+
+    def reason_rows(self) -> tuple[dict[str, JsonValue], ...]:
+        """Return the reasons as the catalog keeps them."""
+        return tuple(view.model_dump(mode="json") for view in self.views)
+
+    def overruled(self, outcome: Outcome, rule: str, text: str, remedy: str) -> "Judgement":
+        """Return the judgement after a built-in rule of the site: the stricter outcome holds, with its own reason."""
+        if outcome.strictness <= self.outcome.strictness:
+            return self
+        reason = ReasonView(rule=rule, outcome=outcome.value, text=text, remedy=remedy)
+        return Judgement(self.gate, self.decision, self.facts, self.trust_version, outcome, (reason,))
+
+
+def judge_declaration(
+    services: Services, bundle: TrustBundle, request: DeclareRequest, origin: Origin
+) -> list[Judgement]:
+    """Return, for each destination, what would be decided from the declaration alone."""
+    gate = Gate.RECEIPT if request.lane == HOME_LANE else Gate.OFFER
+    declared = declared_facts(request, origin)
+    found = []
+    for destination in request.destinations:
+        facts = gather_facts(
+            declared,
+            source="declaration",
+            bundle=bundle,
+            lane=bundle.lane(request.lane, services.site),
+            destination=destination,
+            recipient=site_recipient(bundle.trust_domain, destination),
+        )
+        found.append(_judge(services, bundle, gate, facts))
+    return found
+
+
+def judge_waybill(
+    services: Services,
+    bundle: TrustBundle,
+    gate: Gate,
+    waybill: Waybill,
+    *,
+    destination: SiteName,
+    consumer: SpiffeId | None = None,
+) -> Judgement:
+    """Return what policy decides at `gate` for a destination, or at `release` for a consumer who pulls here."""
+    facts = gather_facts(
+        declared_facts(waybill, waybill.origin),
+        source="waybill",
+        bundle=bundle,
+        lane=bundle.lane(waybill.lane, waybill.origin.site),
+        destination=destination,
+        recipient=consumer or site_recipient(bundle.trust_domain, destination),
+    )
+    return _judge(services, bundle, gate, facts)
+
+
+def _judge(services: Services, bundle: TrustBundle, gate: Gate, facts: Facts) -> Judgement:
+    decision = services.policies.decide(gate, facts)
+    named: dict[str, JsonValue] = {
+        name: list(fact.value) if isinstance(fact.value, tuple) else fact.value for name, fact in facts.items()
+    }
+    return Judgement(gate, decision, Digest.of(canonical(named)), bundle.version, decision.outcome)
+
+
+def record_decision(
+    tx: Transaction,
+    services: Services,
+    judgement: Judgement,
+    record: TransferRecord,
+    *,
+    destination: SiteName | None = None,
+    consumer: SpiffeId | None = None,
+    recipient_key: str | None = None,
+) -> int:
+    """Sign, keep and log the decision in this transaction; return the index of its log entry."""
+    packing = documents.read_packing(tx, record.id)
+    built_in = tuple(
+        Reason.model_validate({"rule": view.rule, "outcome": view.outcome, "text": view.text, "remedy": view.remedy})
+        for view in judgement.extra
+    )
+    decision = Decision(
+        gate=judgement.gate,
+        outcome=judgement.outcome,
+        site=services.site,
+        transfer=record.id,
+        waybill=packing.waybill,
+        packing=packing.digest,
+        destination=destination,
+        consumer=consumer,
+        recipient_key=recipient_key,
+        policy=judgement.policy,
+        trust_version=judgement.trust_version,
+        facts=judgement.facts,
+        reasons=(*built_in, *reasons(judgement.decision)),
+        obligations=obligations(judgement.decision),
+        at=format_time(tx.now),
+        not_after=format_time(tx.now + timedelta(hours=judgement.decision.valid_for_h)),
+    )
+    party = str(destination or consumer)
+    tx.put_document(
+        record.id, documents.decision_name(judgement.gate, party), decision.sign(services.keyring.signing).encode()
+    )
+    index = tx.append(
+        ENTRY_OF_GATE[judgement.gate],
+        {
+            "transfer": record.id,
+            "decision": decision.digest,
+            "outcome": judgement.outcome.value,
+            "party": party,
+            "policy": judgement.policy,
+            "waybill": packing.waybill,
+        },
+    )
+    tx.put_document(record.id, documents.decision_index_name(judgement.gate, party), str(index).encode("ascii"))
+    return index
+
+
+def is_current(
+    tx: Transaction, services: Services, bundle: TrustBundle, transfer: TransferId, gate: Gate, party: str
+) -> bool:
+    """Tell whether the kept decision still allows under today's policy, trust bundle and time."""
+    body = tx.document(transfer, documents.decision_name(gate, party))
+    if body is None:
+        return False
+    decision = Decision.read_unverified(documents.read_envelope(body))
+    return (
+        decision.outcome is Outcome.ALLOW
+        and decision.policy == services.policies.digest
+        and decision.trust_version == bundle.version
+        and parse_time(decision.not_after) > tx.now
+    )
+
+
+async def signed_step(services: Services, transfer: TransferId, gate: Gate, party: str) -> SignedStep:
+    """Return the kept decision with the proof of its log entry; waits until the entry is under a checkpoint (P1)."""
+    envelope, index = await services.catalog.read(
+        lambda tx: (
+            documents.need(tx, transfer, documents.decision_name(gate, party)),
+            int(documents.need(tx, transfer, documents.decision_index_name(gate, party))),
+        )
+    )
+    proof = await services.log.prove(index, ("transfer", "decision"))
+    return SignedStep(decision=documents.envelope_json(envelope), proof=proof)
+
+
+def refused(problem: str, why: tuple[ReasonView, ...], *, code: str = "E-DENIED") -> Refused:
+    """Return the error for a refusal, with its reasons attached for the problem document."""
+    first = why[0] if why else None
+    said = f"{problem}: {first.text} (rule {first.rule})" if first is not None else problem
+    error = Refused(code, said, remedy=(first.remedy or None) if first is not None else None)
+    error.reasons = why
+    return error

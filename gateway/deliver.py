@@ -1,0 +1,160 @@
+"""The destination's own decision: verify everything again, ask policy at `receipt`, and deliver, wait, keep locked, or refuse.
+
+Nothing is visible before the last transaction, which points the tag to the artifact, signs the `delivered` receipt and queues
+the answer to the origin, all at once (P3). The origin's decision travelled as evidence, not as an order.
+"""
+
+from dataclasses import replace
+
+from carnet.decision import Decision, Gate, Outcome
+from carnet.entries import EntryType
+from carnet.errors import IntegrityError, PeerError
+from carnet.identifiers import TransferId
+from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
+from carnet.timestamps import format_time
+from carnet.transfer import DESTINATION, step
+from carnet.waybill import Waybill
+from gateway import documents
+from gateway.deciding import Judgement, judge_waybill, record_decision
+from gateway.ports import Transaction
+from gateway.records import ArtifactRecord, JobRecord, TransferRecord
+from gateway.services import Services
+from gateway.verifying import verify_content
+
+_EVENT_OF: dict[Outcome, str] = {
+    Outcome.ALLOW: "deliver",
+    Outcome.HOLD: "hold",
+    Outcome.QUARANTINE: "quarantine",
+    Outcome.DENY: "deny",
+}
+
+
+class Deliver:
+    """Handles `deliver` jobs at the destination; the key is the transfer id."""
+
+    def __init__(self, services: Services) -> None:
+        """Use the site's services."""
+        self._services = services
+
+    async def run(self, job: JobRecord) -> None:
+        """Verify what arrived, decide at `receipt`, and record the outcome with its answer to the origin."""
+        transfer = TransferId(job.key)
+        services = self._services
+        record = await services.catalog.write(lambda tx: _begin(tx, transfer))
+        if record is None:
+            return
+        waybill, packing, segments, sealed_key = await services.catalog.read(
+            lambda tx: (
+                documents.read_waybill(tx, transfer),
+                documents.read_packing(tx, transfer),
+                documents.read_segment_list(tx, transfer),
+                tx.artifact_key(transfer),
+            )
+        )
+        bundle = services.trust.state().fresh(services.clock.now())
+        judgement = judge_waybill(services, bundle, Gate.RECEIPT, waybill, destination=services.site)
+        try:
+            if sealed_key is None:
+                raise IntegrityError("E-COMMITMENT", f"the artifact key of {transfer} is gone")
+            artifact_key = services.keyring.open(sealed_key, transfer.raw)
+            await verify_content(services.store, waybill, packing, segments, artifact_key)
+        except (IntegrityError, PeerError) as error:
+            judgement = judgement.overruled(Outcome.DENY, "integrity", error.problem, error.remedy)
+        await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgement))
+
+    def _decide(self, tx: Transaction, transfer: TransferId, waybill: Waybill, judgement: Judgement) -> None:
+        record = tx.transfer(transfer)
+        if record is None or record.state != "inspecting":
+            return
+        known = tx.turn(record.origin, record.repository, record.tag)
+        holder = tx.artifact(record.repository, record.tag)
+        if known is not None and known[0] >= waybill.turn:
+            text = f"turn {waybill.turn} of {record.repository}:{record.tag} is not after turn {known[0]}, which is here"
+            judgement = judgement.overruled(Outcome.HOLD, "rollback", text, "push the newer artifact again from its origin")
+        elif holder is not None and holder.origin != record.origin:
+            text = f"{record.repository}:{record.tag} is here from {holder.origin}, this one comes from {record.origin}"
+            judgement = judgement.overruled(Outcome.HOLD, "rollback", text, "use another repository or tag for this origin")
+        record_decision(tx, self._services, judgement, record, destination=self._services.site)
+        state = step(DESTINATION, record.state, _EVENT_OF[judgement.outcome])
+        tx.save_transfer(
+            replace(record, state=state, state_at=tx.now, outcome=judgement.outcome, reasons=judgement.reason_rows())
+        )
+        if state == "delivered":
+            make_visible(tx, self._services, record, waybill)
+            tx.queue_job("tell-delivered", transfer)
+        else:
+            tx.queue_job("tell-decision", transfer)
+
+
+def make_visible(tx: Transaction, services: Services, record: TransferRecord, waybill: Waybill) -> None:
+    """Point the tag to the artifact and sign the `delivered` receipt, in the transaction that recorded the decision."""
+    former = tx.artifact(record.repository, record.tag)
+    tx.save_artifact(
+        ArtifactRecord(
+            repository=record.repository,
+            tag=record.tag,
+            transfer=record.id,
+            digest=waybill.artifact,
+            kind=record.kind,
+            media_type=record.media_type,
+            size=waybill.size,
+            origin=record.origin,
+            delivered_at=tx.now,
+        )
+    )
+    if record.role == "destination":
+        tx.save_turn(record.origin, record.repository, record.tag, waybill.turn, waybill.digest)
+    decision = documents.read_envelope(
+        documents.need(tx, record.id, documents.decision_name(Gate.RECEIPT, services.site))
+    )
+    receipt = sign_receipt(tx, services, record, ReceiptKind.DELIVERED, Decision.read_unverified(decision).digest)
+    tx.append(
+        EntryType.ARTIFACT_VISIBLE,
+        {
+            "transfer": record.id,
+            "repository": record.repository,
+            "tag": record.tag,
+            "artifact": waybill.artifact,
+            "replaces": None if former is None else former.digest,
+            "receipt": receipt,
+        },
+    )
+
+
+def sign_receipt(
+    tx: Transaction, services: Services, record: TransferRecord, kind: ReceiptKind, decision: str | None
+) -> str:
+    """Sign, keep and log a receipt of this site for the transfer; return its digest."""
+    waybill = documents.read_waybill(tx, record.id)
+    packing = documents.read_packing(tx, record.id)
+    segments = documents.read_segment_list(tx, record.id)
+    receipt = Receipt.model_validate(
+        {
+            "kind": kind,
+            "site": services.site,
+            "transfer": record.id,
+            "waybill": waybill.digest,
+            "packing": packing.digest,
+            "artifact": waybill.artifact,
+            "segments": ReceiptSegments(
+                count=segments.count + len(packing.index), bytes=segments.bytes + sum(page.size for page in packing.index)
+            ),
+            "decision": decision,
+            "at": format_time(tx.now),
+        }
+    )
+    envelope = receipt.sign(services.keyring.signing)
+    tx.put_document(record.id, documents.receipt_name(kind, services.site), envelope.encode())
+    entry = EntryType.RECEIPT_DELIVERED if kind is ReceiptKind.DELIVERED else EntryType.RECEIPT_STORED
+    index = tx.append(entry, {"transfer": record.id, "receipt": receipt.digest, "artifact": waybill.artifact})
+    tx.put_document(record.id, documents.receipt_index_name(kind, services.site), str(index).encode("ascii"))
+    return receipt.digest
+
+
+def _begin(tx: Transaction, transfer: TransferId) -> TransferRecord | None:
+    record = tx.transfer(transfer)
+    if record is None or record.state not in {"released", "inspecting", "held", "quarantined"}:
+        return None
+    record = replace(record, state=step(DESTINATION, record.state, "inspect"), state_at=tx.now)
+    tx.save_transfer(record)
+    return record

@@ -1,0 +1,94 @@
+"""Names of the documents kept beside a transfer, and how to read them back; nobody spells a name twice.
+
+The catalog keeps bytes by name; the types are here. A document that a later step needs and that is missing is a defect of
+ours, so reading it raises `InternalError`.
+"""
+
+from collections.abc import Iterable
+
+from carnet.encoding import JsonValue, parse_object
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import InternalError
+from carnet.identifiers import SiteName, SpiffeId, TransferId
+from carnet.limits import STATEMENT_BYTES_MAX
+from carnet.packing import PackingList, SegmentList
+from carnet.release import KeyRelease
+from carnet.statement import parse_model
+from carnet.waybill import Waybill
+from gateway.ports import Transaction
+
+RESUME = "resume"
+WAYBILL = "waybill"
+AGENT_STATEMENT = "agent-statement"
+PACKING_LIST = "packing-list"
+SEGMENT_LIST = "segment-list"
+
+
+def release_name(recipient: SpiffeId) -> str:
+    """Return the name of the key release to `recipient`."""
+    return f"release/{recipient}"
+
+
+def decision_name(gate: str, party: str) -> str:
+    """Return the name of the decision at `gate` for a destination or a consumer."""
+    return f"decision/{gate}/{party}"
+
+
+def decision_index_name(gate: str, party: str) -> str:
+    """Return the name under which the decision's log index is kept, as decimal text."""
+    return f"decision-index/{gate}/{party}"
+
+
+def receipt_name(kind: str, site: SiteName) -> str:
+    """Return the name of a receipt of `site`."""
+    return f"receipt/{kind}/{site}"
+
+
+def receipt_index_name(kind: str, site: SiteName) -> str:
+    """Return the name under which the index of our own receipt's log entry is kept."""
+    return f"receipt-index/{kind}/{site}"
+
+
+def need(transaction: Transaction, transfer: TransferId, name: str) -> bytes:
+    """Return the document; raise `InternalError` E-INTERNAL if it is not there."""
+    body = transaction.document(transfer, name)
+    if body is None:
+        raise InternalError("E-INTERNAL", f"transfer {transfer} has no {name}")
+    return body
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """Return the envelope kept as `body`."""
+    return parse_envelope(body)
+
+
+def envelope_json(body: bytes) -> dict[str, JsonValue]:
+    """Return the envelope kept as `body` as the JSON that messages carry."""
+    return parse_object(body, bytes_max=4 * STATEMENT_BYTES_MAX)
+
+
+def read_release(body: bytes) -> KeyRelease:
+    """Return the key release kept as `body`."""
+    return parse_model(KeyRelease, body, bytes_max=STATEMENT_BYTES_MAX)
+
+
+def read_waybill(transaction: Transaction, transfer: TransferId) -> Waybill:
+    """Return the waybill of a committed transfer; its signature was verified when it was accepted."""
+    return Waybill.read_unverified(read_envelope(need(transaction, transfer, WAYBILL)))
+
+
+def read_packing(transaction: Transaction, transfer: TransferId) -> PackingList:
+    """Return the packing list of a committed transfer; its signature was verified when it was accepted."""
+    return PackingList.read_unverified(read_envelope(need(transaction, transfer, PACKING_LIST)))
+
+
+def read_segment_list(transaction: Transaction, transfer: TransferId) -> SegmentList:
+    """Return the segment list of a committed transfer."""
+    return SegmentList.parse(need(transaction, transfer, SEGMENT_LIST))
+
+
+def segments_to_hold(packing: PackingList, segments: SegmentList) -> Iterable[tuple[str, int]]:
+    """Yield id and size of everything a site must hold: the pages of the index, then the segments."""
+    for page in packing.index:
+        yield page.id, page.size
+    yield from segments

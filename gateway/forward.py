@@ -1,0 +1,255 @@
+"""Sends an admitted artifact to one destination: what it does not have, over several connections, then asks for its receipt.
+
+A job, so it survives a crash: the destination says what is missing, so nothing acknowledged is sent twice (P6). Not a byte leaves
+before the `offer` decision is under a checkpoint, and the destination checks that (P1). If policy or trust changed since the
+decision, it is taken again first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from carnet.decision import Gate, Outcome
+from carnet.encoding import encode_base64
+from carnet.entries import EntryType
+from carnet.envelope import parse_envelope
+from carnet.errors import CarnetError, IntegrityError
+from carnet.flow.client import PeerClient
+from carnet.identifiers import SegmentId, SiteName, TransferId
+from carnet.messages import ForwardRequest, ForwardResponse
+from carnet.receipt import Receipt, ReceiptKind
+from carnet.transfer import DELIVERY, may, step
+from carnet.trust import TrustBundle
+from carnet.waybill import Waybill
+from gateway import documents
+from gateway.deciding import is_current, judge_waybill, record_decision, signed_step
+from gateway.ports import Transaction
+from gateway.records import DeliveryRecord, JobRecord, TransferRecord
+from gateway.services import Services
+
+_CONNECTIONS = 4
+_COUNT_EVERY = 32
+"""Segments between two updates of the delivery's counters."""
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What a forward needs of the transfer."""
+
+    record: TransferRecord
+    waybill: Waybill
+    request_parts: dict[str, bytes]
+    sizes: dict[SegmentId, int]
+
+
+class Forward:
+    """Handles `forward` jobs; the key is `<transfer>/<destination>`."""
+
+    def __init__(self, services: Services) -> None:
+        """Use the site's services."""
+        self._services = services
+
+    async def run(self, job: JobRecord) -> None:
+        """Bring one delivery from `sending` to `stored`; a temporary failure leaves it `retrying` and is raised for the queue."""
+        transfer, destination = parse_delivery_key(job.key)
+        services = self._services
+        load = await services.catalog.write(lambda tx: _begin(tx, transfer, destination))
+        if load is None:
+            return
+        bundle = services.trust.state().fresh(services.clock.now())
+        if not await self._still_allowed(load, destination, bundle):
+            return
+        try:
+            await self._send(load, destination, bundle)
+        except CarnetError as error:
+            problem = str(error)
+            await services.catalog.write(lambda tx: _note_failure(tx, transfer, destination, problem))
+            raise
+
+    async def _still_allowed(self, load: _Load, destination: SiteName, bundle: TrustBundle) -> bool:
+        """Decide again if policy, trust or time moved since the decision; tell whether sending may go on."""
+        services = self._services
+        transfer = load.record.id
+        decision = await services.catalog.read(lambda tx: is_current(tx, services, bundle, transfer, Gate.OFFER, destination))
+        if decision:
+            return True
+        judgement = judge_waybill(services, bundle, Gate.OFFER, load.waybill, destination=destination)
+
+        def decide(tx: Transaction) -> bool:
+            record_decision(tx, services, judgement, load.record, destination=destination)
+            if judgement.outcome is Outcome.ALLOW:
+                return True
+            for delivery in _delivery(tx, transfer, destination):
+                tx.save_delivery(
+                    replace(
+                        delivery,
+                        state=step(DELIVERY, delivery.state, "deny"),
+                        state_at=tx.now,
+                        outcome=judgement.outcome,
+                        reasons=judgement.reason_rows(),
+                    )
+                )
+            return False
+
+        return await services.catalog.write(decide)
+
+    async def _send(self, load: _Load, destination: SiteName, bundle: TrustBundle) -> None:
+        services, transfer = self._services, load.record.id
+        client = services.peer(destination)
+        offer = await signed_step(services, transfer, Gate.OFFER, destination)
+        answer = await client.forward_declare(
+            ForwardRequest(
+                transfer=transfer,
+                site=services.site,
+                waybill=documents.envelope_json(load.request_parts[documents.WAYBILL]),
+                agent_statement=documents.envelope_json(load.request_parts[documents.AGENT_STATEMENT]),
+                packing_list=documents.envelope_json(load.request_parts[documents.PACKING_LIST]),
+                segment_list=encode_base64(load.request_parts[documents.SEGMENT_LIST]),
+                offer=offer,
+            )
+        )
+        while answer.missing:
+            await self._send_segments(client, transfer, destination, load.sizes, answer.missing)
+            answer = await client.forward_commit(transfer)
+        if answer.receipt is None:
+            answer = await client.forward_commit(transfer)
+        receipt = self._check_receipt(answer, load, destination, bundle)
+        body = parse_envelope(answer.receipt).encode() if answer.receipt is not None else b""
+        await services.catalog.write(lambda tx: _stored(tx, transfer, destination, receipt, body))
+
+    async def _send_segments(
+        self,
+        client: PeerClient,
+        transfer: TransferId,
+        destination: SiteName,
+        sizes: dict[SegmentId, int],
+        missing: Sequence[SegmentId],
+    ) -> None:
+        unexpected = [segment for segment in missing if segment not in sizes]
+        if unexpected:
+            raise IntegrityError("E-SEGMENT-UNKNOWN", f"{destination} asks for {unexpected[0]}, which is not on the segment list")
+        services = self._services
+
+        async def send(segment: SegmentId) -> int:
+            data = await services.store.get(segment)
+            await client.put_segment(transfer, segment, data, None)
+            return len(data)
+
+        async def count(segments: int, sent: int) -> None:
+            await services.catalog.write(lambda tx: _count(tx, transfer, destination, segments, sent))
+
+        await _in_parallel(missing, send, count)
+
+    def _check_receipt(
+        self, answer: ForwardResponse, load: _Load, destination: SiteName, bundle: TrustBundle
+    ) -> Receipt:
+        if answer.receipt is None:
+            raise IntegrityError("E-SIGNATURE", f"{destination} committed {load.record.id} but gave no receipt")
+        receipt = Receipt.open(parse_envelope(answer.receipt), [bundle.site(destination).signing_key])
+        check_receipt_subject(receipt, load.record, destination)
+        return receipt
+
+
+def check_receipt_subject(receipt: Receipt, record: TransferRecord, destination: SiteName) -> None:
+    """Raise `IntegrityError` E-SIGNATURE unless the receipt, already verified, is about this delivery."""
+    found = (receipt.site, receipt.transfer, receipt.waybill, receipt.packing, receipt.artifact)
+    if found != (destination, record.id, record.waybill_digest, record.packing_digest, record.digest):
+        raise IntegrityError("E-SIGNATURE", f"the {receipt.kind} receipt of {receipt.site} is not about {record.id} to {destination}")
+
+
+def parse_delivery_key(key: str) -> tuple[TransferId, SiteName]:
+    """Return transfer and destination of a delivery's job key."""
+    transfer, _, destination = key.partition("/")
+    return TransferId(transfer), SiteName(destination)
+
+
+def _delivery(tx: Transaction, transfer: TransferId, destination: SiteName) -> list[DeliveryRecord]:
+    return [delivery for delivery in tx.deliveries(transfer) if delivery.destination == destination]
+
+
+def _begin(tx: Transaction, transfer: TransferId, destination: SiteName) -> _Load | None:
+    record = tx.transfer(transfer)
+    if record is None or record.state != "admitted":
+        return None
+    for delivery in _delivery(tx, transfer, destination):
+        if may(DELIVERY, delivery.state, "send"):
+            delivery = replace(delivery, state=step(DELIVERY, delivery.state, "send"), state_at=tx.now)
+        if delivery.state != "sending":
+            return None
+        tx.save_delivery(replace(delivery, attempts=delivery.attempts + 1, error=None))
+        packing, segments = documents.read_packing(tx, transfer), documents.read_segment_list(tx, transfer)
+        names = (documents.WAYBILL, documents.AGENT_STATEMENT, documents.PACKING_LIST, documents.SEGMENT_LIST)
+        return _Load(
+            record,
+            documents.read_waybill(tx, transfer),
+            {name: documents.need(tx, transfer, name) for name in names},
+            {SegmentId(identifier): size for identifier, size in documents.segments_to_hold(packing, segments)},
+        )
+    return None
+
+
+def _note_failure(tx: Transaction, transfer: TransferId, destination: SiteName, problem: str) -> None:
+    for delivery in _delivery(tx, transfer, destination):
+        if may(DELIVERY, delivery.state, "fail"):
+            tx.save_delivery(
+                replace(delivery, state=step(DELIVERY, delivery.state, "fail"), state_at=tx.now, error=problem)
+            )
+
+
+def _count(tx: Transaction, transfer: TransferId, destination: SiteName, segments: int, sent: int) -> None:
+    for delivery in _delivery(tx, transfer, destination):
+        tx.save_delivery(
+            replace(
+                delivery, segments_sent=delivery.segments_sent + segments, bytes_sent=delivery.bytes_sent + sent
+            )
+        )
+
+
+def _stored(tx: Transaction, transfer: TransferId, destination: SiteName, receipt: Receipt, body: bytes) -> None:
+    for delivery in _delivery(tx, transfer, destination):
+        if not may(DELIVERY, delivery.state, "store"):
+            continue
+        tx.save_delivery(replace(delivery, state=step(DELIVERY, delivery.state, "store"), state_at=tx.now, error=None))
+        tx.put_document(transfer, documents.receipt_name(ReceiptKind.STORED, destination), body)
+        tx.append(
+            EntryType.SEGMENTS_SENT,
+            {
+                "transfer": transfer,
+                "destination": destination,
+                "segments": delivery.segments_sent,
+                "bytes": delivery.bytes_sent,
+            },
+        )
+        tx.append(
+            EntryType.RECEIPT_RECEIVED, {"transfer": transfer, "destination": destination, "receipt": receipt.digest}
+        )
+        tx.queue_job("release", f"{transfer}/{destination}")
+
+
+async def _in_parallel(
+    segments: Sequence[SegmentId],
+    send: Callable[[SegmentId], Awaitable[int]],
+    count: Callable[[int, int], Awaitable[None]],
+) -> None:
+    """Send every segment over a few connections; `count` is told now and then how much went."""
+    remaining = iter(segments)
+    done = sent = 0
+
+    async def work() -> None:
+        nonlocal done, sent
+        for segment in remaining:
+            sent += await send(segment)
+            done += 1
+            if done >= _COUNT_EVERY:
+                segments_done, bytes_sent, done, sent = done, sent, 0, 0
+                await count(segments_done, bytes_sent)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_CONNECTIONS):
+                group.create_task(work())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    finally:
+        if done:
+            await count(done, sent)

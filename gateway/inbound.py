@@ -1,0 +1,431 @@
+"""Takes transfers from peer sites: declare, segments, commit, and the messages between the two ends.
+
+Everything signed is verified here, against the trust bundle and nothing else, before anything is kept: the originator by its
+site's statement, the waybill and packing list by the originator, the `offer` decision by the origin site with proof that it is
+in that site's log. A key is unwrapped only with the `release` decision, proved the same way.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from carnet.checkpoint import log_origin
+from carnet.decision import Gate, Outcome
+from carnet.encoding import decode_base64
+from carnet.entries import EntryType
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import Conflict, Held, IntegrityError, NotAuthorised, NotFound, PeerError
+from carnet.identifiers import SegmentId, SpiffeId, TransferId
+from carnet.messages import (
+    CancelMessage,
+    DecisionMessage,
+    ForwardRequest,
+    ForwardResponse,
+    KeyReleaseMessage,
+    ReceiptMessage,
+    SiteMessage,
+)
+from carnet.packing import PackingList, SegmentList
+from carnet.proof import verify_entry_proof
+from carnet.receipt import Receipt, ReceiptKind
+from carnet.release import open_release
+from carnet.steps import Expected, require_allow, verify_step
+from carnet.timestamps import parse_time
+from carnet.transfer import DELIVERY, DESTINATION, may, step
+from carnet.trust import Lane, TrustBundle, open_agent_statement
+from carnet.waybill import Waybill
+from gateway import documents
+from gateway.deliver import sign_receipt
+from gateway.forward import check_receipt_subject
+from gateway.ports import Transaction
+from gateway.records import DeliveryRecord, StoredSegment, TransferRecord
+from gateway.services import Services
+
+_EVENT_OF: dict[Outcome, str] = {Outcome.HOLD: "hold", Outcome.QUARANTINE: "quarantine", Outcome.DENY: "deny"}
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """A peer's documents after everything about them was verified."""
+
+    waybill: Waybill
+    waybill_envelope: Envelope
+    packing: PackingList
+    packing_envelope: Envelope
+    segments: SegmentList
+    agent_statement: Envelope
+    offer: Envelope
+
+
+class Inbound:
+    """The peer-facing half of a site; every call names the authenticated peer, a `gateway` identity."""
+
+    def __init__(self, services: Services) -> None:
+        """Use the site's services."""
+        self._services = services
+
+    async def declare(self, peer: SpiffeId, request: ForwardRequest) -> ForwardResponse:
+        """Verify what a peer will send and answer with the segments that are not here; those that are stay pinned.
+
+        Idempotent by transfer id for the same waybill; a stored transfer is answered with its receipt.
+
+        Raises:
+            IntegrityError: a signature, proof, decision or digest is not right. Held: E-TRUST-EXPIRED.
+            NotAuthorised: E-NOT-ALLOWED for a lane that does not lead from the peer to here. Conflict: E-STATE.
+        """
+        services = self._services
+        now = services.clock.now()
+        bundle = services.trust.state().fresh(now)
+        if peer.site != request.site or peer.kind != "gateway":
+            raise NotAuthorised("E-NOT-ALLOWED", f"{peer.name} may not speak for site {request.site}")
+        signed = self._verify(request, bundle)
+        return await services.catalog.write(lambda tx: self._open(tx, peer, signed))
+
+    def _verify(self, request: ForwardRequest, bundle: TrustBundle) -> _Signed:
+        """Steps: (1) agent; (2) waybill; (3) lane; (4) packing list; (5) segment list; (6) `offer` decision and proof."""
+        now = self._services.clock.now()
+        statement_envelope = parse_envelope(request.agent_statement)
+        statement = open_agent_statement(statement_envelope, bundle)  # (1)
+        waybill_envelope = parse_envelope(request.waybill)
+        waybill = Waybill.open(waybill_envelope, [statement.signing_key])  # (2)
+        if waybill.transfer != request.transfer or waybill.origin.agent != statement.identity:
+            raise IntegrityError("E-SIGNATURE", f"waybill of {request.transfer} is not by its originator or of another transfer")
+        if not statement.is_valid_at(parse_time(waybill.at)):
+            raise IntegrityError("E-SIGNATURE", f"agent {statement.identity.name} was not valid at {waybill.at}")
+        lane = bundle.lane(waybill.lane, request.site)
+        self._check_lane(lane, waybill, request, bundle)  # (3)
+        if parse_time(waybill.not_after) <= now:
+            raise PeerError("E-EXPIRED", f"waybill of {request.transfer} ended at {waybill.not_after}")
+        packing_envelope = parse_envelope(request.packing_list)
+        origin_key = bundle.site(request.site).signing_key
+        packing = PackingList.open(packing_envelope, [statement.signing_key, origin_key])  # (4)
+        if (packing.transfer, packing.waybill) != (waybill.transfer, waybill.digest):
+            raise IntegrityError("E-SIGNATURE", f"packing list of {request.transfer} seals another waybill")
+        if packing.suite not in lane.suites or set(packing.sites) != {request.site, *waybill.destinations}:
+            raise IntegrityError("E-SIGNATURE", f"packing list of {request.transfer}: suite or sites are not the lane's")
+        segments = SegmentList.parse(decode_base64(request.segment_list))
+        packing.check_segments(segments)  # (5)
+        decision = verify_step(  # (6)
+            request.offer,
+            site=bundle.site(request.site),
+            trust_domain=bundle.trust_domain,
+            expected=Expected(
+                gate=Gate.OFFER,
+                transfer=waybill.transfer,
+                waybill=waybill.digest,
+                packing=packing.digest,
+                destination=self._services.site,
+            ),
+            now=now,
+        )
+        require_allow(decision)
+        offer = parse_envelope(request.offer.decision)
+        return _Signed(waybill, waybill_envelope, packing, packing_envelope, segments, statement_envelope, offer)
+
+    def _check_lane(self, lane: Lane, waybill: Waybill, request: ForwardRequest, bundle: TrustBundle) -> None:
+        here = self._services.site
+        if lane.origin != request.site or here not in lane.destinations or here not in waybill.destinations:
+            raise NotAuthorised("E-NOT-ALLOWED", f"lane {lane.name} does not lead {waybill.transfer} from {request.site} to {here}")
+        if waybill.origin.site != request.site:
+            raise NotAuthorised("E-NOT-ALLOWED", f"{request.site} may not send what originates at {waybill.origin.site}")
+        if waybill.trust_version > bundle.version:
+            raise Held(
+                "E-TRUST",
+                f"waybill of {waybill.transfer} rests on trust bundle {waybill.trust_version}, here is {bundle.version}",
+                remedy="import the newer trust bundle at this site",
+            )
+
+    def _open(self, tx: Transaction, peer: SpiffeId, signed: _Signed) -> ForwardResponse:
+        waybill = signed.waybill
+        record = tx.transfer(waybill.transfer)
+        if record is None:
+            record = self._begin(tx, peer, signed)
+        elif (record.role, record.sender, record.waybill_digest) != ("destination", peer, waybill.digest):
+            raise Conflict("E-STATE", f"transfer id {waybill.transfer} is in use for another waybill")
+        if record.state != "receiving":
+            return self._answer(tx, record)
+        wanted = [SegmentId(identifier) for identifier, _ in documents.segments_to_hold(signed.packing, signed.segments)]
+        missing = tx.missing_segments(wanted)
+        absent = set(missing)
+        tx.pin_segments(record.id, (segment for segment in wanted if segment not in absent))
+        return ForwardResponse(state=record.state, missing=tuple(missing))
+
+    def _begin(self, tx: Transaction, peer: SpiffeId, signed: _Signed) -> TransferRecord:
+        waybill = signed.waybill
+        record = TransferRecord(
+            id=waybill.transfer,
+            role="destination",
+            state="receiving",
+            state_at=tx.now,
+            created_at=tx.now,
+            expires_at=max(parse_time(waybill.not_after), tx.now + timedelta(hours=1)),
+            origin=waybill.origin.site,
+            sender=peer,
+            agent=waybill.origin.agent,
+            lane=waybill.lane,
+            repository=waybill.repository,
+            tag=waybill.tag,
+            kind=waybill.kind,
+            media_type=waybill.media_type,
+            digest=waybill.artifact,
+            size=waybill.size,
+            destinations=waybill.destinations,
+            initiator=waybill.origin.initiator,
+            declarations=waybill.declarations.to_json(),
+            previous=waybill.previous,
+            turn=waybill.turn,
+            waybill_digest=waybill.digest,
+            packing_digest=signed.packing.digest,
+            segments=signed.segments.count + len(signed.packing.index),
+        )
+        tx.save_transfer(record)
+        tx.put_document(record.id, documents.WAYBILL, signed.waybill_envelope.encode())
+        tx.put_document(record.id, documents.PACKING_LIST, signed.packing_envelope.encode())
+        tx.put_document(record.id, documents.SEGMENT_LIST, signed.segments.encode())
+        tx.put_document(record.id, documents.AGENT_STATEMENT, signed.agent_statement.encode())
+        tx.put_document(record.id, documents.decision_name(Gate.OFFER, self._services.site), signed.offer.encode())
+        tx.append(
+            EntryType.TRANSFER_DECLARED,
+            {"transfer": record.id, "peer": peer, "waybill": waybill.digest, "packing": signed.packing.digest},
+        )
+        return record
+
+    def _answer(self, tx: Transaction, record: TransferRecord) -> ForwardResponse:
+        receipt = tx.document(record.id, documents.receipt_name(ReceiptKind.STORED, self._services.site))
+        return ForwardResponse(
+            state=record.state, receipt=None if receipt is None else documents.envelope_json(receipt)
+        )
+
+    async def put_segment(
+        self, peer: SpiffeId, transfer: TransferId, segment: SegmentId, data: bytes | bytearray | memoryview
+    ) -> bool:
+        """Keep one segment of an open transfer durably; return whether it is new.
+
+        Raises:
+            NotFound: E-TRANSFER-UNKNOWN, or E-SEGMENT-UNKNOWN for one that is not on the signed list with this size.
+            IntegrityError: E-SEGMENT-CORRUPT.
+        """
+        services = self._services
+
+        def allowed(tx: Transaction) -> TransferRecord:
+            record = _from_peer(tx, peer, transfer)
+            step(DESTINATION, record.state, "segment")
+            if _listed_size(tx, transfer, segment) != len(data):
+                raise NotFound("E-SEGMENT-UNKNOWN", f"segment {segment} of {len(data)} bytes is not on the list of {transfer}")
+            return record
+
+        await services.catalog.read(allowed)
+        await services.store.put_if_absent(segment, data)
+
+        def keep(tx: Transaction) -> bool:
+            step(DESTINATION, _from_peer(tx, peer, transfer).state, "segment")
+            if not tx.add_segment(transfer, StoredSegment(id=segment, size=len(data))):
+                return False
+            tx.count_segment(transfer, len(data))
+            return True
+
+        return await services.catalog.write(keep)
+
+    async def commit(self, peer: SpiffeId, transfer: TransferId) -> ForwardResponse:
+        """Say what is missing, or make the transfer `stored` and answer with the signed receipt."""
+
+        def change(tx: Transaction) -> ForwardResponse:
+            record = _from_peer(tx, peer, transfer)
+            if record.state != "receiving":
+                return self._answer(tx, record)
+            packing = documents.read_packing(tx, transfer)
+            segments = documents.read_segment_list(tx, transfer)
+            wanted = [SegmentId(identifier) for identifier, _ in documents.segments_to_hold(packing, segments)]
+            missing = tx.missing_segments(wanted)
+            if missing:
+                return ForwardResponse(state=record.state, missing=tuple(missing))
+            tx.pin_segments(transfer, wanted)
+            record = replace(record, state=step(DESTINATION, record.state, "commit"), state_at=tx.now)
+            tx.save_transfer(record)
+            sign_receipt(tx, self._services, record, ReceiptKind.STORED, None)
+            return self._answer(tx, record)
+
+        return await self._services.catalog.write(change)
+
+    async def message(self, peer: SpiffeId, transfer: TransferId, message: SiteMessage) -> None:
+        """Take a message about a transfer; repeating one that was taken changes nothing."""
+        services = self._services
+        bundle = services.trust.state().fresh(services.clock.now())
+        body = message.body
+        if isinstance(body, KeyReleaseMessage):
+            await self._take_key(peer, transfer, body, bundle)
+        elif isinstance(body, ReceiptMessage):
+            await self._take_receipt(peer, transfer, body, bundle)
+        elif isinstance(body, DecisionMessage):
+            await self._take_decision(peer, transfer, body, bundle)
+        else:
+            await self._take_cancel(peer, transfer, body)
+
+    async def _take_key(self, peer: SpiffeId, transfer: TransferId, body: KeyReleaseMessage, bundle: TrustBundle) -> None:
+        """Verify the release decision and its proof, then unwrap, and keep the key under the at-rest key (P1, P7)."""
+        services = self._services
+        record, packing = await services.catalog.read(
+            lambda tx: (_from_peer(tx, peer, transfer), documents.read_packing(tx, transfer))
+        )
+        if record.state not in {"stored"}:
+            if record.state in {"receiving", "cancelled", "expired"}:
+                raise Conflict("E-STATE", f"transfer {transfer} is {record.state}, it takes no key")
+            return
+        decision = verify_step(
+            body.step,
+            site=bundle.site(record.origin),
+            trust_domain=bundle.trust_domain,
+            expected=Expected(
+                gate=Gate.RELEASE,
+                transfer=transfer,
+                waybill=packing.waybill,
+                packing=packing.digest,
+                destination=services.site,
+                recipient_key=body.release.key_digest,
+            ),
+            now=services.clock.now(),
+        )
+        require_allow(decision)
+        floor = bundle.lane(record.lane, record.origin).release_floor
+        if floor.approvals or floor.cosignatures:
+            raise Held("E-HELD", f"lane {record.lane} asks for approvals or cosignatures before a key is used; none came with it")
+        private = services.keyring.kem(body.release.key_number)
+        artifact_key = open_release(body.release, packing, private, recipient=services.identity)
+        sealed = services.keyring.seal(artifact_key, transfer.raw)
+        envelope = parse_envelope(body.step.decision).encode()
+
+        def keep(tx: Transaction) -> None:
+            current = _from_peer(tx, peer, transfer)
+            if not may(DESTINATION, current.state, "release"):
+                return
+            tx.put_artifact_key(transfer, sealed)
+            tx.put_document(transfer, documents.decision_name(Gate.RELEASE, services.site), envelope)
+            tx.save_transfer(replace(current, state=step(DESTINATION, current.state, "release"), state_at=tx.now))
+            tx.append(
+                EntryType.KEY_UNWRAPPED,
+                {"transfer": transfer, "key": body.release.key_digest, "decision": decision.digest},
+            )
+            tx.queue_job("deliver", transfer)
+
+        await services.catalog.write(keep)
+
+    async def _take_receipt(
+        self, peer: SpiffeId, transfer: TransferId, body: ReceiptMessage, bundle: TrustBundle
+    ) -> None:
+        """At the origin: the destination delivered."""
+        services = self._services
+        site = bundle.site(peer.site)
+        receipt = Receipt.open(parse_envelope(body.receipt), [site.signing_key])
+        entry = verify_entry_proof(
+            body.proof, log_origin=log_origin(bundle.trust_domain, site.name), key=site.signing_key
+        )
+        entry.require(EntryType.RECEIPT_DELIVERED, {"receipt": str(receipt.digest), "transfer": str(transfer)})
+        if receipt.kind is not ReceiptKind.DELIVERED:
+            raise PeerError("E-REQUEST", f"a {receipt.kind} receipt comes with the commit, not as a message")
+        envelope = parse_envelope(body.receipt).encode()
+
+        def keep(tx: Transaction) -> None:
+            record, delivery = _to_peer(tx, peer, transfer)
+            check_receipt_subject(receipt, record, peer.site)
+            if not may(DELIVERY, delivery.state, "deliver"):
+                return
+            tx.save_delivery(
+                replace(
+                    delivery,
+                    state=step(DELIVERY, delivery.state, "deliver"),
+                    state_at=tx.now,
+                    outcome=Outcome.ALLOW,
+                    reasons=(),
+                )
+            )
+            tx.put_document(transfer, documents.receipt_name(ReceiptKind.DELIVERED, peer.site), envelope)
+            tx.append(
+                EntryType.RECEIPT_RECEIVED,
+                {"transfer": transfer, "destination": peer.site, "receipt": receipt.digest},
+            )
+
+        await services.catalog.write(keep)
+
+    async def _take_decision(
+        self, peer: SpiffeId, transfer: TransferId, body: DecisionMessage, bundle: TrustBundle
+    ) -> None:
+        """At the origin: the destination decided not to deliver, and says why."""
+        services = self._services
+        packing = await services.catalog.read(lambda tx: documents.read_packing(tx, _to_peer(tx, peer, transfer)[0].id))
+        decision = verify_step(
+            body.step,
+            site=bundle.site(peer.site),
+            trust_domain=bundle.trust_domain,
+            expected=Expected(
+                gate=Gate.RECEIPT,
+                transfer=transfer,
+                waybill=packing.waybill,
+                packing=packing.digest,
+                destination=peer.site,
+            ),
+            now=services.clock.now(),
+        )
+        event = _EVENT_OF.get(decision.outcome)
+        if event is None:
+            raise PeerError("E-REQUEST", "a decision to deliver comes as a receipt, not as a decision")
+        reasons = tuple(reason.to_json() for reason in decision.reasons if reason.outcome is decision.outcome)
+        envelope = parse_envelope(body.step.decision).encode()
+
+        def keep(tx: Transaction) -> None:
+            _record, delivery = _to_peer(tx, peer, transfer)
+            if not may(DELIVERY, delivery.state, event) or delivery.outcome == decision.outcome:
+                return
+            tx.save_delivery(
+                replace(
+                    delivery,
+                    state=step(DELIVERY, delivery.state, event),
+                    state_at=tx.now,
+                    outcome=decision.outcome,
+                    reasons=reasons,
+                )
+            )
+            tx.put_document(transfer, documents.decision_name(Gate.RECEIPT, peer.site), envelope)
+            tx.append(
+                EntryType.TRANSFER_ENDED,
+                {"transfer": transfer, "destination": peer.site, "state": event, "decision": decision.digest},
+            )
+
+        await services.catalog.write(keep)
+
+    async def _take_cancel(self, peer: SpiffeId, transfer: TransferId, body: CancelMessage) -> None:
+        """At the destination: the origin gave up before any key came; the segments go, the record stays."""
+        services = self._services
+
+        def keep(tx: Transaction) -> list[SegmentId]:
+            record = tx.transfer(transfer)
+            if record is None or record.sender != peer or not may(DESTINATION, record.state, "cancel"):
+                return []
+            tx.save_transfer(replace(record, state=step(DESTINATION, record.state, "cancel"), state_at=tx.now))
+            tx.append(EntryType.TRANSFER_ENDED, {"transfer": transfer, "state": "cancelled", "why": body.reason})
+            return tx.unpin_transfer(transfer)
+
+        for segment in await services.catalog.write(keep):
+            await services.store.delete(segment)
+
+
+def _from_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> TransferRecord:
+    record = tx.transfer(transfer)
+    if record is None or record.role != "destination" or record.sender != peer:
+        raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
+    return record
+
+
+def _to_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> tuple[TransferRecord, DeliveryRecord]:
+    record = tx.transfer(transfer)
+    deliveries = tx.deliveries(transfer) if record is not None and record.role == "origin" else []
+    for delivery in deliveries:
+        if record is not None and peer.kind == "gateway" and delivery.destination == peer.site:
+            return record, delivery
+    raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} to you")
+
+
+def _listed_size(tx: Transaction, transfer: TransferId, segment: SegmentId) -> int | None:
+    size = documents.read_segment_list(tx, transfer).size_of(segment)
+    if size is not None:
+        return size
+    packing = documents.read_packing(tx, transfer)
+    return next((page.size for page in packing.index if page.id == segment), None)

@@ -1,0 +1,270 @@
+"""Takes transfers from agents: declare, rows for a resumed push, segments.
+
+A declaration alone can be refused before a byte moves. Declaring again what the same identity has open answers with that
+transfer, so an interrupted push finds itself, from whatever machine. Commit is its own file, `commit`.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from carnet.decision import Outcome
+from carnet.entries import EntryType
+from carnet.envelope import parse_envelope
+from carnet.errors import CallerError, CapacityError, Conflict, NotFound
+from carnet.identifiers import SegmentId, SpiffeId, TransferId
+from carnet.messages import Advice, DeclareRequest, DeclareResponse, SealedArtifact
+from carnet.timestamps import format_time
+from carnet.transfer import ORIGIN, may, step
+from carnet.trust import Lane, LaneMode, TrustBundle
+from carnet.waybill import Origin
+from gateway import documents
+from gateway.deciding import Judgement, judge_declaration, refused
+from gateway.ports import Transaction
+from gateway.records import StoredSegment, TransferRecord
+from gateway.sealed_artifacts import sealed_artifact
+from gateway.services import Services
+
+_BASES_OFFERED = 4
+_ROWS_A_PAGE = 512
+
+
+class Receive:
+    """The agent-facing half of a push; every call names the authenticated identity."""
+
+    def __init__(self, services: Services) -> None:
+        """Use the site's services."""
+        self._services = services
+
+    async def declare(self, identity: SpiffeId, request: DeclareRequest) -> DeclareResponse:
+        """Answer a declaration: advice, the transfer's id, what is already there, what may be built upon.
+
+        Raises:
+            Refused: E-DENIED with `reasons`, when the declaration alone is denied; recorded and logged.
+            NotAuthorised: E-NOT-ALLOWED. Held: E-TRUST-EXPIRED. CapacityError: E-LIMIT open_transfers_max.
+            NotFound: E-LANE-UNKNOWN. CallerError: E-REQUEST for a destination that is not on the lane.
+        """
+        services = self._services
+        bundle = services.trust.state().fresh(services.clock.now())
+        lane = bundle.lane(request.lane, services.site)
+        _check_lane(lane, request, services)
+        record = await services.catalog.read(lambda tx: tx.identity(identity))
+        services.access.require(record, "push", request.repository, request.lane)
+        origin = Origin(site=services.site, agent=identity, initiator=request.initiator)
+        judgements = judge_declaration(services, bundle, request, origin)
+        advice = _advice(judgements)
+        if request.dry_run:
+            return _response(request.transfer, "declared", advice, bundle, format_time(services.clock.now()))
+        if advice.outcome == Outcome.DENY:
+            await services.catalog.write(lambda tx: self._refuse(tx, identity, request, bundle, judgements))
+            raise refused(f"{request.repository}:{request.tag} may not leave for {', '.join(request.destinations)}", advice.reasons)
+        return await services.catalog.write(lambda tx: self._open(tx, identity, request, bundle, advice))
+
+    def _refuse(
+        self,
+        tx: Transaction,
+        identity: SpiffeId,
+        request: DeclareRequest,
+        bundle: TrustBundle,
+        judgements: list[Judgement],
+    ) -> None:
+        """Record a denial at declaration: it is a decision like any other, and shows in lists and in the log."""
+        if tx.transfer(request.transfer) is not None:
+            return
+        denied = next(judgement for judgement in judgements if judgement.outcome is Outcome.DENY)
+        record = self._record(tx, identity, request)
+        tx.save_transfer(
+            replace(record, state=step(ORIGIN, "declared", "deny"), outcome=Outcome.DENY, reasons=denied.reason_rows())
+        )
+        tx.append(
+            EntryType.DECISION_OFFER,
+            {
+                "transfer": request.transfer,
+                "identity": identity,
+                "repository": request.repository,
+                "destinations": list(request.destinations),
+                "outcome": Outcome.DENY,
+                "policy": denied.policy,
+                "rules": [reason.rule for reason in denied.views],
+                "trust-version": bundle.version,
+            },
+        )
+
+    def _record(self, tx: Transaction, identity: SpiffeId, request: DeclareRequest) -> TransferRecord:
+        known = tx.turn(self._services.site, request.repository, request.tag)
+        return TransferRecord(
+            id=request.transfer,
+            role="origin",
+            state="declared",
+            state_at=tx.now,
+            created_at=tx.now,
+            expires_at=tx.now + timedelta(hours=self._services.bounds.transfer_hours),
+            origin=self._services.site,
+            sender=identity,
+            agent=identity,
+            lane=request.lane,
+            repository=request.repository,
+            tag=request.tag,
+            kind=request.kind,
+            media_type=request.media_type,
+            digest=request.digest,
+            size=request.size,
+            destinations=request.destinations,
+            initiator=request.initiator,
+            declarations=request.declarations.to_json(),
+            previous=None if known is None else known[1],
+            turn=1 if known is None else known[0] + 1,
+        )
+
+    def _open(
+        self, tx: Transaction, identity: SpiffeId, request: DeclareRequest, bundle: TrustBundle, advice: Advice
+    ) -> DeclareResponse:
+        """Return the open transfer of this identity, lane, repository and tag, or begin one."""
+        record = tx.open_transfer(identity, request.lane, request.repository, request.tag)
+        if record is not None and (request.fresh or record.destinations != request.destinations):
+            self._give_up(tx, record)
+            record = None
+        if record is None:
+            record = self._begin(tx, identity, request)
+        resume = tx.document(record.id, documents.RESUME)
+        committed = None
+        if record.waybill_digest is not None:
+            committed = sealed_artifact(tx, record, identity)
+        return DeclareResponse(
+            transfer=record.id,
+            state=record.state,
+            advice=advice,
+            previous=record.previous,
+            turn=record.turn,
+            trust_version=bundle.version,
+            resume=None if resume is None else documents.envelope_json(resume),
+            rows=record.segments_received if record.waybill_digest is None else 0,
+            bases=self._bases(tx, identity, record),
+            committed=committed,
+            expires=format_time(record.expires_at),
+        )
+
+    def _begin(self, tx: Transaction, identity: SpiffeId, request: DeclareRequest) -> TransferRecord:
+        if tx.transfer(request.transfer) is not None:
+            raise Conflict("E-STATE", f"transfer id {request.transfer} is in use", remedy="make a new transfer id")
+        if request.resume is None:
+            raise CallerError("E-REQUEST", "a new transfer needs its resume keys")
+        limit = self._services.bounds.open_transfers_max
+        unfinished = tx.transfers(sender=identity, states=("declared", "receiving"), limit=limit)
+        if len(unfinished) >= limit:
+            raise CapacityError(
+                "E-LIMIT",
+                f"{identity.name} has {len(unfinished)} unfinished transfers, at most {limit} are allowed",
+                limit="open_transfers_max",
+                remedy="finish or cancel some: `carnet transfer list --state receiving`",
+            )
+        record = self._record(tx, identity, request)
+        tx.save_transfer(record)
+        tx.put_document(record.id, documents.RESUME, parse_envelope(request.resume).encode())
+        tx.append(
+            EntryType.TRANSFER_DECLARED,
+            {
+                "transfer": record.id,
+                "identity": identity,
+                "lane": record.lane,
+                "repository": record.repository,
+                "tag": record.tag,
+                "destinations": list(record.destinations),
+                "declarations": record.declarations,
+            },
+        )
+        return record
+
+    def _give_up(self, tx: Transaction, record: TransferRecord) -> None:
+        """Cancel an unfinished transfer that its sender replaces; one that is committed goes on."""
+        if record.waybill_digest is None and may(ORIGIN, record.state, "cancel"):
+            tx.save_transfer(replace(record, state=step(ORIGIN, record.state, "cancel"), state_at=tx.now))
+            tx.forget_rows(record.id)
+            tx.append(EntryType.TRANSFER_ENDED, {"transfer": record.id, "state": "cancelled", "why": "replaced by its sender"})
+
+    def _bases(self, tx: Transaction, identity: SpiffeId, record: TransferRecord) -> tuple[SealedArtifact, ...]:
+        """Return earlier artifacts that every destination of this transfer has, newest first."""
+        found = []
+        for base in tx.bases(identity, record.lane, record.repository, _BASES_OFFERED):
+            if base.id == record.id or not set(record.destinations) <= set(base.destinations):
+                continue
+            sealed = sealed_artifact(tx, base, identity)
+            if sealed is not None:
+                found.append(sealed)
+        return tuple(found)
+
+    async def rows(self, identity: SpiffeId, transfer: TransferId, after: SegmentId | None) -> list[StoredSegment]:
+        """Return the next rows of an unfinished transfer of this identity, at most 512, by segment id."""
+
+        def read(tx: Transaction) -> list[StoredSegment]:
+            own_transfer(tx, identity, transfer)
+            return tx.rows(transfer, after=after, limit=_ROWS_A_PAGE)
+
+        return await self._services.catalog.read(read)
+
+    async def put_segment(
+        self,
+        identity: SpiffeId,
+        transfer: TransferId,
+        segment: SegmentId,
+        data: bytes | bytearray | memoryview,
+        row: bytes | None,
+    ) -> bool:
+        """Keep one segment and its row durably; return whether it is new. The acknowledgement follows the sync (P4).
+
+        Raises:
+            IntegrityError: E-SEGMENT-CORRUPT if `data` does not hash to `segment`.
+            Conflict: E-STATE if the transfer takes no more segments. NotFound: E-TRANSFER-UNKNOWN.
+        """
+        record = await self._services.catalog.read(lambda tx: own_transfer(tx, identity, transfer))
+        step(ORIGIN, record.state, "segment")
+        if record.bytes_received + len(data) > self._services.bounds.uncommitted_bytes_max:
+            raise CapacityError(
+                "E-LIMIT", f"transfer {transfer} would exceed its bytes", limit="uncommitted_bytes_max"
+            )
+        await self._services.store.put_if_absent(segment, data)
+        stored = StoredSegment(id=segment, size=len(data), row=row)
+
+        def keep(tx: Transaction) -> bool:
+            current = own_transfer(tx, identity, transfer)
+            state = step(ORIGIN, current.state, "segment")
+            if not tx.add_segment(transfer, stored):
+                return False
+            if state != current.state:
+                tx.save_transfer(replace(current, state=state, state_at=tx.now))
+            tx.count_segment(transfer, stored.size)
+            return True
+
+        return await self._services.catalog.write(keep)
+
+
+def own_transfer(tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
+    """Return the transfer if `identity` is its sender; raise `NotFound` E-TRANSFER-UNKNOWN whether it is another's or nobody's."""
+    record = tx.transfer(transfer)
+    if record is None or record.sender != identity:
+        raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
+    return record
+
+
+def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None:
+    if lane.origin != services.site:
+        raise NotFound("E-LANE-UNKNOWN", f"lane {lane.name} starts at {lane.origin}, this is {services.site}")
+    elsewhere = [site for site in request.destinations if site not in lane.destinations]
+    if elsewhere:
+        raise CallerError("E-REQUEST", f"lane {lane.name} goes to {', '.join(lane.destinations)}, not to {', '.join(elsewhere)}")
+    if lane.mode is not LaneMode.INSPECTED or lane.relays:
+        raise CallerError(
+            "E-LANE-MODE",
+            f"lane {lane.name} is {lane.mode.value} over {len(lane.relays)} relays; this version carries inspected lanes without relays",
+        )
+
+
+def _advice(judgements: list[Judgement]) -> Advice:
+    """Return the strictest judgement as advice: what is denied for one destination is denied as asked."""
+    strictest = max(judgements, key=lambda judgement: judgement.outcome.strictness)
+    return Advice(outcome=strictest.outcome.value, reasons=strictest.views)
+
+
+def _response(transfer: TransferId, state: str, advice: Advice, bundle: TrustBundle, expires: str) -> DeclareResponse:
+    return DeclareResponse(transfer=transfer, state=state, advice=advice, trust_version=bundle.version, expires=expires)
+
+

@@ -1,0 +1,51 @@
+"""What every use case of a site is given: the ports, the site's name, and the limits its operator set.
+
+A plain frozen bundle: it is built once in `assembly`, and nothing in it is replaced while the site runs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from carnet.flow.client import PeerClient
+from carnet.identifiers import SiteName, SpiffeId
+from carnet.release import site_recipient
+from gateway.access import Access
+from gateway.policies import PolicyBook
+from gateway.ports import BlobStore, Catalog, Clock, Keyring, Log
+from gateway.trusting import Trust
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an operator may limit; names are those of the settings and of E-LIMIT errors."""
+
+    open_transfers_max: int = 64
+    """Unfinished transfers of one identity."""
+    transfer_hours: int = 72
+    """Hours after which an unfinished transfer expires."""
+    uncommitted_bytes_max: int = 1 << 42
+    """Sealed bytes that one transfer may bring in: 4 TiB."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The site as its use cases see it."""
+
+    site: SiteName
+    trust_domain: str
+    catalog: Catalog
+    store: BlobStore
+    log: Log
+    keyring: Keyring
+    clock: Clock
+    trust: Trust
+    policies: PolicyBook
+    access: Access
+    peer: Callable[[SiteName], PeerClient]
+    """Returns the client for another site; connections are made when first used."""
+    bounds: Bounds = field(default_factory=Bounds)
+
+    @property
+    def identity(self) -> SpiffeId:
+        """The site's own identity, under which it receives keys and speaks to peers."""
+        return site_recipient(self.trust_domain, self.site)

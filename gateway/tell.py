@@ -1,0 +1,60 @@
+"""Tells the origin what this destination decided: its `delivered` receipt, or the decision that kept it from delivering.
+
+Each message carries the proof that what it says is in this site's log, so it waits for the checkpoint. Jobs repeat until the
+origin has taken it; taking it twice changes nothing there.
+"""
+
+from carnet.decision import Gate
+from carnet.errors import InternalError
+from carnet.identifiers import SiteName, TransferId
+from carnet.messages import DecisionMessage, ReceiptMessage, SiteMessage
+from carnet.receipt import ReceiptKind
+from gateway import documents
+from gateway.deciding import signed_step
+from gateway.ports import Transaction
+from gateway.records import JobRecord
+from gateway.services import Services
+
+_RECEIPT_NUMBER = 0
+_DECISION_NUMBER = 1
+
+
+class Tell:
+    """Handles `tell-delivered` and `tell-decision` jobs; the key is the transfer id."""
+
+    def __init__(self, services: Services) -> None:
+        """Use the site's services."""
+        self._services = services
+
+    async def delivered(self, job: JobRecord) -> None:
+        """Send the `delivered` receipt."""
+        transfer = TransferId(job.key)
+        services = self._services
+
+        def read(tx: Transaction) -> tuple[bytes, int, SiteName]:
+            name = documents.receipt_name(ReceiptKind.DELIVERED, services.site)
+            index = documents.need(tx, transfer, documents.receipt_index_name(ReceiptKind.DELIVERED, services.site))
+            return documents.need(tx, transfer, name), int(index), _origin(tx, transfer)
+
+        receipt, index, origin = await services.catalog.read(read)
+        proof = await services.log.prove(index, ("transfer", "receipt"))
+        message = ReceiptMessage(number=_RECEIPT_NUMBER, receipt=documents.envelope_json(receipt), proof=proof)
+        await self._send(transfer, origin, SiteMessage(body=message))
+
+    async def decision(self, job: JobRecord) -> None:
+        """Send the `receipt` decision that was not `allow`."""
+        transfer = TransferId(job.key)
+        services = self._services
+        origin = await services.catalog.read(lambda tx: _origin(tx, transfer))
+        step = await signed_step(services, transfer, Gate.RECEIPT, services.site)
+        await self._send(transfer, origin, SiteMessage(body=DecisionMessage(number=_DECISION_NUMBER, step=step)))
+
+    async def _send(self, transfer: TransferId, origin: SiteName, message: SiteMessage) -> None:
+        await self._services.peer(origin).message(transfer, message)
+
+
+def _origin(tx: Transaction, transfer: TransferId) -> SiteName:
+    record = tx.transfer(transfer)
+    if record is None:
+        raise InternalError("E-INTERNAL", f"transfer {transfer} is gone")
+    return record.origin
