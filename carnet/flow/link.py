@@ -1,0 +1,292 @@
+"""HTTP to one gateway: connections kept warm, every answer bounded, failures translated and tried again within a budget.
+
+All requests of the protocol may be repeated, so a lost answer is asked for again. Nothing is sent before the gateway's identity
+has been checked.
+
+Rules:      1. only `Unavailable` is tried again, and never past the caller's budget
+            2. an answer longer than its bound is refused  3. no redirect, cookie, proxy or compression
+Spec:       docs/protocol.md sections "Transport", "Problems"
+"""
+
+import random
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import aiohttp
+import stamina
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.payload import Payload
+
+from carnet.errors import CallerError, CarnetError, NotAuthenticated, PeerError, Unavailable
+from carnet.flow.tls import check_gateway, explain_tls
+from carnet.identifiers import SpiffeId
+from carnet.limits import KIB, REQUEST_JSON_BYTES_MAX
+from carnet.messages import Problem
+from carnet.paths import BINARY_TYPE, JSON_TYPE, PROBLEM_TYPE
+from carnet.problems import error_of, error_of_status
+
+_PIECE_BYTES: Final = 256 * KIB
+_READ_BUFFER_BYTES: Final = 256 * KIB
+_IDLE_S: Final = 30.0
+"""Below the server's own, so that we never send on a connection that it is about to close."""
+_SENT_BYTES_PER_S_MIN: Final = 8 * KIB
+_WAIT_INITIAL_S, _WAIT_MAX_S, _WAIT_JITTER_S = 0.1, 5.0, 0.5
+_ERROR_STATUS: Final = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """Deadlines of one attempt, in seconds."""
+
+    connect_s: float = 10.0
+    """TCP and TLS together."""
+    read_s: float = 60.0
+    """Silence while an answer is awaited or read."""
+    send_s: float = 60.0
+    """To send a body, beside the time it takes at 8 KiB/s."""
+    retry_s: float = 60.0
+    """The budget: no new attempt is begun after this; 0 means one attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request; `statuses` are the answers that are no error, `bytes_max` bounds the body of such an answer."""
+
+    method: str
+    path: str
+    body: bytes | bytearray | memoryview | None = None
+    content_type: str = JSON_TYPE
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Sequence[tuple[str, str]] = ()
+    statuses: frozenset[int] = frozenset({200})
+    bytes_max: int = REQUEST_JSON_BYTES_MAX
+    wait_s: float = 0.0
+    """How much longer than `read_s` the answer may take, because the request asks to wait."""
+
+    @property
+    def what(self) -> str:
+        """The request in a problem text."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is no error."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Link:
+    """Connections to one gateway; made when first needed, closed by `close`."""
+
+    def __init__(
+        self,
+        base_urls: Sequence[str],
+        context: Callable[[], ssl.SSLContext],
+        *,
+        gateway: SpiffeId,
+        connections: int,
+        user_agent: str,
+        timeouts: Timeouts,
+    ) -> None:
+        """`context` is asked before every request, so that a renewed certificate is used by the next new connection."""
+        if not base_urls:
+            raise CallerError("E-CONFIG", "a gateway needs at least one url")
+        self._urls = tuple(url.rstrip("/") for url in base_urls)
+        self._at = 0  # index of the url in use; moved on when it cannot be reached
+        self._context = context
+        self._gateway = gateway
+        self._connections = connections
+        self._headers = {"User-Agent": user_agent, "Accept": f"{JSON_TYPE}, {BINARY_TYPE}", "Accept-Encoding": "identity"}
+        self._timeouts = timeouts
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close every connection; the link may be used again afterwards."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def call(self, call: Call) -> Reply:
+        """Return the answer to `call`, trying again within the budget.
+
+        Raises:
+            CarnetError: what the gateway answered, as the same family and code.
+            Unavailable: E-UNREACHABLE if it cannot be reached, E-BUSY if it asks to come back, and the budget is used up.
+            NotAuthenticated: E-CERTIFICATE if it is not the gateway expected, or refused our certificate.
+            PeerError: E-REQUEST if it does not keep to the protocol.
+        """
+        # stamina would log through structlog, to standard output; the core does not log.
+        stamina.instrumentation.set_on_retry_hooks(())
+        budget_s = self._timeouts.retry_s
+        async for attempt in stamina.retry_context(
+            on=_backoff,
+            attempts=None if budget_s > 0 else 1,
+            timeout=budget_s if budget_s > 0 else None,
+            wait_initial=_WAIT_INITIAL_S,
+            wait_max=_WAIT_MAX_S,
+            wait_jitter=_WAIT_JITTER_S,
+        ):
+            with attempt:
+                return await self._attempt(call)
+        raise AssertionError("stamina either returns or raises")
+
+    async def _attempt(self, call: Call) -> Reply:
+        url = self._urls[self._at]
+        try:
+            return await self._send(url, call)
+        except (aiohttp.ClientError, OSError) as error:
+            self._at = (self._urls.index(url) + 1) % len(self._urls)
+            _translate(error, url, call)
+
+    async def _send(self, url: str, call: Call) -> Reply:
+        length = len(call.body) if call.body is not None else 0
+        timeouts = self._timeouts
+        headers = {**call.headers, "Content-Type": call.content_type} if call.body is not None else dict(call.headers)
+        async with self._opened().request(
+            call.method,
+            url + call.path,
+            data=_Pieces(call.body, call.content_type) if call.body is not None else None,
+            headers=headers,
+            params=list(call.query) or None,
+            ssl=self._context(),
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=timeouts.send_s + timeouts.read_s + call.wait_s + length / _SENT_BYTES_PER_S_MIN if length else None,
+                sock_connect=timeouts.connect_s,
+                sock_read=timeouts.read_s + call.wait_s,
+            ),
+        ) as response:
+            if response.status in call.statuses:
+                return Reply(response.status, response.headers, await _read(response, call.bytes_max, call.what))
+            raise await _error(response, call.what)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=_Connector(self._gateway, limit=self._connections, keepalive_timeout=_IDLE_S),
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                read_bufsize=_READ_BUFFER_BYTES,
+            )
+        return self._session
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Refuses a connection whose certificate is not the expected gateway's, before anything is sent over it."""
+
+    def __init__(self, gateway: SpiffeId, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._gateway = gateway
+
+    # The parameter is aiohttp's: this method is the documented place to make connections otherwise.
+    async def _create_connection(self, req: ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
+        protocol = await super()._create_connection(req, traces, timeout)
+        transport = protocol.transport
+        try:
+            check_gateway(transport.get_extra_info("peercert") if transport is not None else None, self._gateway)
+        except NotAuthenticated:
+            protocol.close()
+            raise
+        return protocol
+
+
+class _Pieces(Payload):
+    """A body in memory, written in pieces, so that one large body neither is copied nor holds up the loop."""
+
+    def __init__(self, body: bytes | bytearray | memoryview, content_type: str) -> None:
+        super().__init__(body, content_type=content_type)
+        self._view = memoryview(body)
+        self._length = len(self._view)
+        self._size = self._length  # what aiohttp makes Content-Length of
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text; aiohttp asks for it only to show it."""
+        return bytes(self._view).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write all of it."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write the first `content_length` bytes, or all."""
+        end = self._length if content_length is None else min(content_length, self._length)
+        for position in range(0, end, _PIECE_BYTES):
+            await writer.write(self._view[position : min(position + _PIECE_BYTES, end)])
+
+
+async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str) -> bytes:
+    """Return the body; raise `PeerError` E-REQUEST beyond `bytes_max`, before it is held."""
+    announced = response.content_length
+    if announced is not None and announced > bytes_max:
+        response.close()
+        raise PeerError("E-REQUEST", f"{what} was answered with {announced} bytes, at most {bytes_max} are read")
+    body = bytearray()
+    while piece := await response.content.readany():
+        if len(body) + len(piece) > bytes_max:
+            response.close()
+            raise PeerError("E-REQUEST", f"{what} was answered with more than {bytes_max} bytes")
+        body += piece
+    return bytes(body)
+
+
+async def _error(response: aiohttp.ClientResponse, what: str) -> CarnetError:
+    """Return the error that an answer stands for."""
+    if response.status < _ERROR_STATUS or response.content_type != PROBLEM_TYPE:
+        response.close()
+        return error_of_status(response.status, what, _retry_after(response))
+    try:
+        return error_of(Problem.parse(await _read(response, REQUEST_JSON_BYTES_MAX, what)))
+    except PeerError:
+        return error_of_status(response.status, what, _retry_after(response))
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> int | None:
+    text = response.headers.get("Retry-After", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < len("86400") else None
+
+
+def _backoff(error: Exception) -> bool | float:
+    """Tell stamina whether to try again: after the time that the gateway named, or by its own growing waits."""
+    if not isinstance(error, Unavailable) or error.code == "E-TIMEOUT":
+        return False
+    if error.code == "E-UNREACHABLE":
+        return True
+    # Everybody who was sent away would come back at once otherwise.
+    return error.retry_after_s + random.uniform(0, _WAIT_JITTER_S)  # noqa: S311 - spreads load, guards nothing
+
+
+def _translate(error: Exception, url: str, call: Call) -> NoReturn:
+    """Raise what a failed attempt means to us."""
+    cause = _tls_cause(error)
+    if cause is not None:
+        raise explain_tls(cause, url) from None
+    if isinstance(error, aiohttp.InvalidURL):
+        raise CallerError("E-CONFIG", f"not a url: {url}") from None
+    words = "timed out" if isinstance(error, TimeoutError) else _words(error)
+    raise Unavailable("E-UNREACHABLE", f"{call.what} at {url}: {words}") from None
+
+
+def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the TLS failure behind an error of aiohttp, if a certificate is what it is about."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        if isinstance(error, ssl.SSLError) and error.reason is not None and "ALERT" in error.reason:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _words(error: Exception) -> str:
+    """Return the system's words for a failure; aiohttp and asyncio leave them out more often than not."""
+    failed = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    words: str | None = getattr(failed, "strerror", None)
+    return words.lower() if words else "the connection was lost"

@@ -1,0 +1,1 @@
+"""The HTTP edge: TLS in, use cases called, problem documents out; it decides nothing."""

@@ -1,0 +1,155 @@
+"""Reading request bodies and writing answers: bounded in bytes, in time, and in memory held.
+
+A slow client costs a timer, not a thread; a large body goes into one pooled buffer, never into a growing list of pieces.
+
+Rules:      1. what is longer than the route allows is refused before it is read  2. a body slower than the floor is cut
+            3. a buffer goes back to the pool only after the use case has returned: a thread may still read it after an error
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from carnet.errors import CapacityError, PeerError, Unavailable
+from carnet.identifiers import SpiffeId
+from carnet.limits import KIB, SEGMENT_BYTES_MAX
+from gateway.http.bounds import Bounds
+
+_PIECE_BYTES: Final = 256 * KIB
+_BUFFERS_KEPT: Final = 16
+
+
+async def read_body(request: web.BaseRequest, bytes_max: int, bounds: Bounds) -> bytes:
+    """Return the whole body of at most `bytes_max` bytes.
+
+    Raises:
+        CapacityError: E-LIMIT when it is longer (only without Content-Length; else the edge has refused it).
+        Unavailable: E-BUSY when it comes slower than the floor.
+        PeerError: E-REQUEST when it ends early.
+    """
+    body = bytearray()
+
+    def take(piece: bytes) -> None:
+        if len(body) + len(piece) > bytes_max:
+            raise too_long(bytes_max)
+        body.extend(piece)
+
+    await _receive(request, bounds, take)
+    return bytes(body)
+
+
+async def read_into(request: web.BaseRequest, buffer: bytearray, length: int, bounds: Bounds) -> None:
+    """Fill the first `length` bytes of `buffer` with the body, whose Content-Length is `length`; raises like `read_body`."""
+    received = 0
+
+    def take(piece: bytes) -> None:
+        nonlocal received
+        if received + len(piece) > length:
+            raise PeerError("E-REQUEST", f"the body is longer than its Content-Length of {length}")
+        buffer[received : received + len(piece)] = piece
+        received += len(piece)
+
+    await _receive(request, bounds, take)
+    if received != length:
+        raise PeerError("E-REQUEST", f"the body ended early: got {received} bytes, expected {length}")
+
+
+async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[bytes], None]) -> None:
+    """Hand every piece of the body to `take`, moving the deadline with what has come (rule 2)."""
+    start = asyncio.get_running_loop().time()
+    received = 0
+    try:
+        async with asyncio.timeout_at(start + bounds.body_grace_s) as deadline:
+            while piece := await request.content.readany():
+                received += len(piece)
+                take(piece)
+                allowed = bounds.body_grace_s + received / bounds.body_bytes_per_s_min
+                deadline.reschedule(start + min(bounds.body_s, allowed))
+    except TimeoutError:
+        problem = (
+            f"the request body was cut after {received} bytes: slower than body_bytes_per_s_min ({bounds.body_bytes_per_s_min})"
+        )
+        raise Unavailable("E-BUSY", problem) from None
+    except (RequestPayloadError, OSError):
+        raise PeerError("E-REQUEST", f"the request body broke off after {received} bytes") from None
+
+
+def too_long(bytes_max: int) -> CapacityError:
+    """Return the error for a body longer than its route allows."""
+    return CapacityError("E-LIMIT", f"request body longer than {bytes_max} bytes", limit="request_body_bytes_max")
+
+
+async def send_bytes(
+    request: web.BaseRequest, body: bytes, content_type: str, *, bounds: Bounds, headers: dict[str, str]
+) -> web.StreamResponse:
+    """Send `body` in pieces; a client that takes nothing for `write_idle_s` is cut."""
+    response = web.StreamResponse(headers={**headers, "Content-Type": content_type})
+    response.content_length = len(body)
+    view = memoryview(body)
+    try:
+        async with asyncio.timeout(bounds.write_idle_s) as deadline:
+            await response.prepare(request)
+            for position in range(0, len(view), _PIECE_BYTES):
+                await response.write(view[position : position + _PIECE_BYTES])
+                deadline.reschedule(asyncio.get_running_loop().time() + bounds.write_idle_s)
+            await response.write_eof()
+    except TimeoutError:
+        # The head is sent, so there is no other answer to give; the client sees a broken connection and asks again.
+        response.force_close()
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client took nothing of the answer") from None
+    return response
+
+
+class SegmentBuffers:
+    """The pool of segment buffers, and with it the bound on segments in flight, in all and by identity."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        """Make an empty pool; buffers are made when first needed."""
+        self._bounds = bounds
+        self._slots = asyncio.Semaphore(bounds.segments_in_flight_max)
+        self._shares: dict[SpiffeId, asyncio.Semaphore] = {}
+        self._users: dict[SpiffeId, int] = {}
+        self._idle: list[bytearray] = []
+
+    @asynccontextmanager
+    async def slot(self, identity: SpiffeId) -> AsyncIterator[None]:
+        """Hold one of the slots; raise `Unavailable` E-BUSY if none is free within `buffer_wait_s`."""
+        share = self._shares.setdefault(identity, asyncio.Semaphore(self._bounds.segments_in_flight_per_identity_max))
+        self._users[identity] = self._users.get(identity, 0) + 1
+        try:
+            await self._acquire(share)
+            try:
+                await self._acquire(self._slots)
+                try:
+                    yield
+                finally:
+                    self._slots.release()
+            finally:
+                share.release()
+        finally:
+            self._users[identity] -= 1
+            if not self._users[identity]:
+                del self._users[identity], self._shares[identity]
+
+    @asynccontextmanager
+    async def borrow(self, identity: SpiffeId) -> AsyncIterator[bytearray]:
+        """Lend a buffer of SEGMENT_BYTES_MAX bytes together with a slot."""
+        async with self.slot(identity):
+            buffer = self._idle.pop() if self._idle else bytearray(SEGMENT_BYTES_MAX)
+            yield buffer
+            # Not in a finally: after an error or a cancellation a thread may still be reading it (rule 3).
+            if len(self._idle) < _BUFFERS_KEPT:
+                self._idle.append(buffer)
+
+    async def _acquire(self, semaphore: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(self._bounds.buffer_wait_s):
+                await semaphore.acquire()
+        except TimeoutError:
+            raise Unavailable("E-BUSY", "too many segments are in flight (segments_in_flight_max)", retry_after_s=1) from None

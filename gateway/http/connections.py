@@ -1,0 +1,155 @@
+"""Connections: how many there may be, how long a request may take to arrive, and whose they are.
+
+aiohttp bounds the size of one header and the idle time; the rest is here. A connection counts for the identity of its first
+authenticated request until it is gone.
+
+Rules:      1. every open connection has a timer or a request being handled  2. no byte from a peer is logged
+"""
+
+import asyncio
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from carnet.errors import CapacityError, CarnetError, PeerError, Unavailable
+from carnet.identifiers import SpiffeId
+from carnet.limits import KIB
+from gateway.http.bounds import Bounds
+from gateway.http.problems import problem_response
+from gateway.telemetry import events
+from gateway.telemetry.logs import get_logger
+
+READ_BUFFER_BYTES: Final = 256 * KIB
+HEADERS_MAX: Final = 48
+"""Header lines of one request; ours have about ten."""
+HEADER_LINE_BYTES_MAX: Final = 8_190
+"""One header line: a row of 8 000 characters with its name."""
+
+
+class Connection(web.RequestHandler):
+    """One connection; owned by the event loop, counted by its `ConnectionServer`."""
+
+    __slots__ = ("_bounds", "_header_timer", "_owner", "_server", "leaf")
+
+    def __init__(self, server: "ConnectionServer", bounds: Bounds, **settings: Any) -> None:
+        """`settings` are aiohttp's own."""
+        super().__init__(server, **settings)
+        self._bounds = bounds
+        self._server = server
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._owner: SpiffeId | None = None
+        self.leaf: bytes | None = None
+        """DER of the client's certificate; None without one."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note of the client's certificate; cut the connection if there are too many."""
+        super().connection_made(transport)
+        ssl_object = transport.get_extra_info("ssl_object")
+        self.leaf = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
+        if self._server.open_connections > self._bounds.connections_max:
+            self._cut("connections_max")
+            return
+        self._start_header_timer()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop the timer and give the identity's share back."""
+        self._stop_header_timer()
+        if self._owner is not None:
+            self._server.release(self._owner)
+            self._owner = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a request whose headers are not complete has `header_s` from its first byte."""
+        parsed = self._request_count
+        super().data_received(data)
+        if self._request_count != parsed:
+            self._stop_header_timer()
+        elif self._header_timer is None and self._is_idle():
+            self._start_header_timer()
+
+    def claim(self, identity: SpiffeId) -> None:
+        """Count this connection for `identity`; raise `Unavailable` E-BUSY beyond its share."""
+        if self._owner is None:
+            self._server.claim(identity, self._bounds.connections_per_identity_max)
+            self._owner = identity
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP request, in one line and without echoing it."""
+        del request, message, status
+        get_logger().debug(events.REQUEST_MALFORMED, error=type(exc).__name__)
+        problem: CarnetError = PeerError("E-REQUEST", "what came is no HTTP/1.1 request")
+        if isinstance(exc, LineTooLong):
+            problem = CapacityError("E-LIMIT", "the headers are too long", limit="header_bytes_max")
+        response = problem_response(problem, request_id="")
+        response.force_close()
+        return response
+
+    def _is_idle(self) -> bool:
+        return self._current_request is None and not self._request_in_progress and not self._messages
+
+    def _start_header_timer(self) -> None:
+        self._header_timer = self._loop.call_later(self._bounds.header_s, self._header_late)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _header_late(self) -> None:
+        self._header_timer = None
+        if self._is_idle():
+            self._cut("header_s")
+
+    def _cut(self, reason: str) -> None:
+        get_logger().debug(events.CONNECTION_CUT, reason=reason)
+        self.force_close()
+
+
+class ConnectionServer(web.Server):
+    """Makes connections and counts them."""
+
+    def __init__(self, handler: Any, bounds: Bounds) -> None:
+        """`handler` answers requests; it never raises but `ConnectionError` and cancellation."""
+        super().__init__(handler)
+        self._bounds = bounds
+        self._shares: dict[SpiffeId, int] = {}
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open now."""
+        return len(self.connections)
+
+    def claim(self, identity: SpiffeId, limit: int) -> None:
+        """Count one more connection of `identity`; raise `Unavailable` E-BUSY beyond `limit`."""
+        count = self._shares.get(identity, 0)
+        if count >= limit:
+            raise Unavailable("E-BUSY", f"{identity} has {count} connections open (connections_per_identity_max)")
+        self._shares[identity] = count + 1
+
+    def release(self, identity: SpiffeId) -> None:
+        """Count one connection of `identity` less."""
+        count = self._shares[identity] - 1
+        if count:
+            self._shares[identity] = count
+        else:
+            del self._shares[identity]
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol object of a new connection."""
+        return Connection(
+            self,
+            self._bounds,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._bounds.idle_s,
+            lingering_time=self._bounds.linger_s,
+            read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=HEADER_LINE_BYTES_MAX,
+            max_field_size=HEADER_LINE_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            auto_decompress=False,
+            access_log=None,
+        )

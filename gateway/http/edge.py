@@ -1,0 +1,170 @@
+"""The way of every request: let in or refused, matched, answered, written down.
+
+Steps of `Edge.handle`, in this order, so that a refusal costs as little as it can:
+1. while draining: come back later          2. header bytes       3. path without certificate, or identity from the leaf
+4. the identity's share of connections      5. path and audience  6. what the head says of the body
+7. the handler                              8. one log line
+
+Rules:      1. the body is unread until step 7  2. every answer has a Carnet-Request header
+            3. an unknown path needs a certificate too, so that a scanner learns nothing
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+
+from carnet.errors import CapacityError, CarnetError, PeerError, Unavailable
+from carnet.identifiers import SpiffeId
+from gateway.http.bodies import too_long
+from gateway.http.connections import Connection
+from gateway.http.exchange import Context, Exchange
+from gateway.http.identity import Authenticator
+from gateway.http.problems import guard, problem_response
+from gateway.http.routes import Route, match_for, open_match
+from gateway.telemetry import events
+from gateway.telemetry.logs import get_logger
+
+_REQUEST_ID_BYTES: Final = 8
+_PATH_CHARS_LOGGED: Final = 300
+
+
+class Edge:
+    """Answers requests; one a server."""
+
+    def __init__(self, context: Context, authenticator: Authenticator, now: Callable[[], datetime]) -> None:
+        """`now` is the clock that certificates are judged by."""
+        self._context = context
+        self._authenticator = authenticator
+        self._now = now
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being handled now."""
+        return self._in_flight
+
+    async def drained(self) -> None:
+        """Return when no request is being handled."""
+        await self._idle.wait()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; raises nothing but cancellation and `ConnectionError` for a client that is gone."""
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._handle(request)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        started = asyncio.get_running_loop().time()
+        visit = _Visit(request, self)
+        result = await guard(visit.answer, request_id=visit.request_id, is_connected=lambda: _is_connected(request))
+        if isinstance(result, CarnetError):
+            response: web.StreamResponse = problem_response(result, request_id=visit.request_id)
+            if not request.content.is_eof():
+                response.force_close()
+        else:
+            response = result
+        if self._context.stopping.is_set() and not response.prepared:
+            response.force_close()
+        elapsed_ms = round((asyncio.get_running_loop().time() - started) * 1_000, 1)
+        visit.log(response, result.code if isinstance(result, CarnetError) else None, elapsed_ms)
+        return response
+
+    def refuse_while_stopping(self) -> None:
+        """Step 1: raise `Unavailable` E-BUSY once the server drains."""
+        if self._context.stopping.is_set():
+            raise Unavailable("E-BUSY", "the gateway is stopping", retry_after_s=1)
+
+    def authenticate(self, request: web.BaseRequest) -> SpiffeId:
+        """Steps 3 and 4: return who asks; raise `NotAuthenticated`, or `Unavailable` beyond its share of connections."""
+        connection = request.protocol
+        leaf = connection.leaf if isinstance(connection, Connection) else None
+        identity = self._authenticator.identify(leaf, self._now())
+        if isinstance(connection, Connection):
+            connection.claim(identity)
+        return identity
+
+    def check_headers(self, request: web.BaseRequest) -> None:
+        """Step 2: raise `CapacityError` E-LIMIT if the headers together are too long."""
+        size = sum(len(name) + len(value) for name, value in request.raw_headers)
+        if size > self._context.bounds.header_bytes_max:
+            raise CapacityError("E-LIMIT", f"headers of {size} bytes", limit="header_bytes_max")
+
+    @property
+    def context(self) -> Context:
+        """What exchanges share."""
+        return self._context
+
+
+class _Visit:
+    """One request's way through the steps, and what the log line says of it."""
+
+    def __init__(self, request: web.BaseRequest, edge: Edge) -> None:
+        self.request = request
+        self.request_id = secrets.token_hex(_REQUEST_ID_BYTES)
+        self.path = request.raw_path.partition("?")[0]
+        self.identity: SpiffeId | None = None
+        self.transfer: str | None = None
+        self._edge = edge
+
+    async def answer(self) -> web.StreamResponse:
+        request, edge = self.request, self._edge
+        edge.refuse_while_stopping()
+        edge.check_headers(request)
+        match = open_match(request.method, self.path)
+        if match is None:
+            self.identity = edge.authenticate(request)
+            match = match_for(self.identity, request.method, self.path)
+        self.transfer = match.names.get("transfer")
+        _check_body(request, match.route)
+        await _continue(request)
+        exchange = Exchange(request, self.request_id, self.identity, match.names, match.route.body_bytes_max, edge.context)
+        return await match.route.handler(exchange)
+
+    def log(self, response: web.StreamResponse, code: str | None, elapsed_ms: float) -> None:
+        get_logger().info(
+            events.REQUEST_ANSWERED,
+            request=self.request_id,
+            method=self.request.method[:10],
+            path=self.path[:_PATH_CHARS_LOGGED],
+            status=response.status,
+            code=code,
+            identity=self.identity,
+            transfer=self.transfer,
+            bytes_in=self.request.content_length or 0,
+            bytes_out=response.content_length or 0,
+            elapsed_ms=elapsed_ms,
+        )
+
+
+def _check_body(request: web.BaseRequest, route: Route) -> None:
+    """Step 6: refuse a body by its head alone."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise PeerError("E-REQUEST", "bodies come as they are, without Content-Encoding")
+    if not request.body_exists:
+        return
+    if route.body_bytes_max == 0:
+        raise PeerError("E-REQUEST", "this request has no body")
+    if request.content_length is not None and request.content_length > route.body_bytes_max:
+        raise too_long(route.body_bytes_max)
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body; nobody is told before steps 1 to 6."""
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+def _is_connected(request: web.BaseRequest) -> bool:
+    return request.transport is not None and not request.transport.is_closing()

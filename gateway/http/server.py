@@ -1,0 +1,164 @@
+"""The server: listens, serves the routes over TLS, follows renewals, and drains when told to stop.
+
+`serve` owns everything it starts: when it returns, no task, socket or request of it is left.
+
+Rules:      1. `ready` is called once all addresses accept  2. on `stop` nothing new is accepted, what runs may finish within
+            `drain_s`, then it is cut
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from carnet.errors import CallerError, IntegrityError
+from carnet.identifiers import SiteName
+from carnet.trust import Site
+from gateway.http.bodies import SegmentBuffers
+from gateway.http.bounds import Bounds
+from gateway.http.connections import ConnectionServer
+from gateway.http.context import ServerContext
+from gateway.http.edge import Edge
+from gateway.http.exchange import Context
+from gateway.http.identity import Authenticator
+from gateway.http.surface import Gateway, Trust
+from gateway.ports import Clock
+from gateway.telemetry import events
+from gateway.telemetry.logs import get_logger
+
+_BACKLOG: Final = 512
+_CLOSE_S: Final = 0.5
+"""Time for the last answers to leave their buffers once their handlers have returned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Where and as whom the server listens."""
+
+    site: SiteName
+    trust_domain: str
+    addresses: Sequence[tuple[str, int]]
+    """Host and port; port 0 is any free one, and then the same for all addresses that ask for 0."""
+    certificate: Path
+    """PEM: the leaf, then its issuing CA."""
+    key: Path
+    own_ca: Path
+    """PEM of the site's issuing CA."""
+    clock: Clock
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[int], None], stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; `ready` gets the port of the first address.
+
+    Raises:
+        CallerError: E-CONFIG if certificate, key or CA does not load, or an address cannot be listened on.
+    """
+    own_ca = _read_ca(settings.own_ca)
+    tls = ServerContext(
+        certificate=settings.certificate,
+        key=settings.key,
+        own_ca=own_ca,
+        peer_cas=lambda: _peer_cas(gateway.trust, settings.site),
+    )
+    stopping = asyncio.Event()
+    context = Context(gateway, settings.bounds, SegmentBuffers(settings.bounds), stopping)
+    authenticator = Authenticator(
+        site=settings.site,
+        trust_domain=settings.trust_domain,
+        own_ca=own_ca,
+        peer_ca=lambda site: _peer_ca(gateway.trust, site),
+    )
+    edge = Edge(context, authenticator, settings.clock.now)
+    connections = ConnectionServer(edge.handle, settings.bounds)
+    listeners = await _listen(connections, settings, tls.context)
+    try:
+        ready(listeners[0].sockets[0].getsockname()[1])
+        get_logger().info(events.SERVER_LISTENED, addresses=[sock.getsockname()[:2] for one in listeners for sock in one.sockets])
+        await _follow(tls, settings.bounds.reload_s, stop)
+    finally:
+        stopping.set()
+        await _drain(listeners, connections, edge, settings.bounds.drain_s)
+
+
+async def _listen(connections: ConnectionServer, settings: ServerSettings, context: ssl.SSLContext) -> list[asyncio.Server]:
+    """Return a listener for each address; on failure none is left."""
+    listeners: list[asyncio.Server] = []
+    port_for_any = 0
+    try:
+        for host, port in settings.addresses:
+            try:
+                listener = await asyncio.get_running_loop().create_server(
+                    connections,
+                    host,
+                    port or port_for_any,
+                    ssl=context,
+                    backlog=_BACKLOG,
+                    ssl_handshake_timeout=settings.bounds.handshake_s,
+                    ssl_shutdown_timeout=_CLOSE_S,
+                )
+            except OSError as error:
+                raise CallerError(
+                    "E-CONFIG", f"cannot listen on {host}:{port}: {error.strerror or type(error).__name__}"
+                ) from None
+            listeners.append(listener)
+            if not port:
+                port_for_any = listener.sockets[0].getsockname()[1]
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+async def _follow(tls: ServerContext, reload_s: float, stop: asyncio.Event) -> None:
+    """Refresh TLS every `reload_s` until `stop` is set."""
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(reload_s):
+                await stop.wait()
+        except TimeoutError:
+            tls.refresh()
+
+
+async def _drain(listeners: Iterable[asyncio.Server], connections: ConnectionServer, edge: Edge, drain_s: float) -> None:
+    """Close the listeners, wait for running requests, then close every connection."""
+    started = asyncio.get_running_loop().time()
+    for listener in listeners:
+        listener.close()
+    try:
+        async with asyncio.timeout(drain_s):
+            await edge.drained()
+    except TimeoutError:
+        pass
+    cut = edge.in_flight
+    # Only now: aiohttp stops reading from connections that are told to close, also in the middle of a body.
+    connections.pre_shutdown()
+    await connections.shutdown(_CLOSE_S)
+    get_logger().info(events.SERVER_DRAINED, cut=cut, elapsed_ms=round((asyncio.get_running_loop().time() - started) * 1_000))
+
+
+def _read_ca(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallerError("E-CONFIG", f"the issuing CA {path} does not load: {type(error).__name__}") from None
+
+
+def _peer_ca(trust: Trust, site: SiteName) -> str | None:
+    return next((known.tls_ca for known in _sites(trust) if known.name == site), None)
+
+
+def _peer_cas(trust: Trust, own: SiteName) -> list[str]:
+    return [known.tls_ca for known in _sites(trust) if known.name != own]
+
+
+def _sites(trust: Trust) -> Sequence[Site]:
+    """Return the sites of the trust bundle; none before the first import."""
+    try:
+        bundle = trust.state().bundle
+    except IntegrityError:
+        return ()
+    return () if bundle is None else bundle.sites

@@ -1,0 +1,193 @@
+"""The use cases as the HTTP edge sees them; `gateway.assembly.Gateway` has them under these names.
+
+The edge knows who asks and what they sent, in types; whether they may is the use case's affair. Errors are `carnet.errors`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.messages import (
+    ArtifactList,
+    ArtifactRelease,
+    ArtifactView,
+    CommitRequest,
+    CommitResponse,
+    DeclareRequest,
+    DeclareResponse,
+    EnrollRequest,
+    EnrollResponse,
+    ForwardRequest,
+    ForwardResponse,
+    RenewRequest,
+    RenewResponse,
+    SiteMessage,
+    TransferList,
+    TransferView,
+    TrustResponse,
+)
+from carnet.trust import TrustedState
+from gateway.records import StoredSegment
+
+
+class Receive(Protocol):
+    """What agents and people send."""
+
+    async def declare(self, identity: SpiffeId, request: DeclareRequest) -> DeclareResponse:
+        """Open a transfer, or find the one that is open."""
+        ...
+
+    async def rows(self, identity: SpiffeId, transfer: TransferId, after: SegmentId | None) -> list[StoredSegment]:
+        """Return at most 512 rows by id, after `after`."""
+        ...
+
+    async def put_segment(
+        self, identity: SpiffeId, transfer: TransferId, segment: SegmentId, data: bytearray | memoryview, row: bytes | None
+    ) -> bool:
+        """Keep a segment and its row durably; True if it is new. `data` is the caller's again once this returns."""
+        ...
+
+    async def commit(self, identity: SpiffeId, transfer: TransferId, request: CommitRequest) -> CommitResponse:
+        """Bind waybill and packing list, or say what is missing."""
+        ...
+
+
+class Inbound(Protocol):
+    """What peer gateways send."""
+
+    async def declare(self, peer: SpiffeId, request: ForwardRequest) -> ForwardResponse:
+        """Accept a forwarded transfer and say which segments are missing."""
+        ...
+
+    async def put_segment(self, peer: SpiffeId, transfer: TransferId, segment: SegmentId, data: bytearray | memoryview) -> bool:
+        """Keep a segment durably; True if it is new. `data` is the caller's again once this returns."""
+        ...
+
+    async def commit(self, peer: SpiffeId, transfer: TransferId) -> ForwardResponse:
+        """End the sending of segments."""
+        ...
+
+    async def message(self, peer: SpiffeId, transfer: TransferId, message: SiteMessage) -> None:
+        """Take a numbered message; a repeated one changes nothing."""
+        ...
+
+
+class Transfers(Protocol):
+    """What is asked about transfers."""
+
+    async def show(self, identity: SpiffeId, transfer: TransferId) -> TransferView:
+        """Return one transfer."""
+        ...
+
+    async def list(self, identity: SpiffeId, *, states: Sequence[str], limit: int, before: str | None) -> TransferList:
+        """Return transfers, newest first."""
+        ...
+
+    async def cancel(self, identity: SpiffeId, transfer: TransferId, reason: str) -> TransferView:
+        """Give a transfer up."""
+        ...
+
+    async def retry(self, identity: SpiffeId, transfer: TransferId) -> TransferView:
+        """Try a stopped delivery again now."""
+        ...
+
+    async def changed(self, transfer: TransferId, timeout_s: float) -> None:
+        """Return when the transfer changed after this call began, or after `timeout_s`; safe to cancel."""
+        ...
+
+
+class Artifacts(Protocol):
+    """What is asked about delivered artifacts."""
+
+    async def list(self, identity: SpiffeId, *, repository: str | None, limit: int, after: str | None) -> ArtifactList:
+        """Return artifacts by name."""
+        ...
+
+    async def show(self, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactView:
+        """Return one artifact, without a key."""
+        ...
+
+    async def release(self, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactRelease:
+        """Decide at `release` and wrap the key to the asker."""
+        ...
+
+    async def delete(self, identity: SpiffeId, repository: Repository, tag: Tag) -> None:
+        """Remove the tag and what only it needs."""
+        ...
+
+    async def segment(self, identity: SpiffeId, segment: SegmentId) -> bytes:
+        """Return a segment that `identity` may read."""
+        ...
+
+
+class Enrolment(Protocol):
+    """How identities come to have certificates."""
+
+    async def enroll(self, request: EnrollRequest) -> EnrollResponse:
+        """Use an invite up."""
+        ...
+
+    async def renew(self, identity: SpiffeId, request: RenewRequest) -> RenewResponse:
+        """Issue the next certificate."""
+        ...
+
+
+class Trust(Protocol):
+    """The trust bundle and what belongs to it."""
+
+    async def response(self) -> TrustResponse:
+        """Return the signed documents."""
+        ...
+
+    def state(self) -> TrustedState:
+        """Return what is trusted now, from memory; raise `IntegrityError` E-TRUST before the first import."""
+        ...
+
+
+class LogFiles(Protocol):
+    """Where the log's published files are."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory of `checkpoint` and `tile/`."""
+        ...
+
+
+class Gateway(Protocol):
+    """All that the edge calls."""
+
+    @property
+    def receive(self) -> Receive:
+        """For agents and people."""
+        ...
+
+    @property
+    def inbound(self) -> Inbound:
+        """For peer gateways."""
+        ...
+
+    @property
+    def transfers(self) -> Transfers:
+        """About transfers."""
+        ...
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """About artifacts."""
+        ...
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """About certificates."""
+        ...
+
+    @property
+    def trust(self) -> Trust:
+        """About trust."""
+        ...
+
+    @property
+    def log(self) -> LogFiles:
+        """The log."""
+        ...

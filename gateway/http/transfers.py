@@ -1,0 +1,137 @@
+"""Handlers of the paths below /v1/transfers: what agents and peers send, and what is asked about it."""
+
+import asyncio
+import hashlib
+
+from aiohttp import web
+
+from carnet.identifiers import SegmentId
+from carnet.messages import CancelRequest, CommitRequest, DeclareRequest, ForwardRequest, SiteMessage, TransferView
+from carnet.paths import BINARY_TYPE, NEXT_HEADER, WAIT_S_MAX
+from carnet.rowpage import ROWS_MAX, encode_row_page
+from gateway.http.bodies import read_into
+from gateway.http.exchange import Exchange, number, one, page_size
+
+_CREATED, _OK, _NO_CONTENT, _NOT_MODIFIED = 201, 200, 204, 304
+
+
+async def declare(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers by an agent or a person."""
+    request = await exchange.message(DeclareRequest)
+    return await exchange.answer(await exchange.gateway.receive.declare(exchange.caller, request))
+
+
+async def forward(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers by a peer gateway."""
+    request = await exchange.message(ForwardRequest)
+    return await exchange.answer(await exchange.gateway.inbound.declare(exchange.caller, request))
+
+
+async def rows(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/transfers/{id}/rows: a page of sealed rows, to resume with."""
+    after = one(exchange.query("after"), "after")
+    found = await exchange.gateway.receive.rows(
+        exchange.caller, exchange.transfer, SegmentId(after) if after is not None else None
+    )
+    page = encode_row_page((stored.id, stored.row) for stored in found if stored.row is not None)
+    headers = {NEXT_HEADER: str(found[-1].id)} if len(found) >= ROWS_MAX else {}
+    return await exchange.answer_bytes(page, BINARY_TYPE, headers={"Cache-Control": "no-store", **headers})
+
+
+async def put_segment(exchange: Exchange) -> web.StreamResponse:
+    """PUT /v1/transfers/{id}/segments/{sid} by an agent, with the row in a header: 201 if new, 200 if present."""
+    length, row = exchange.segment_length, exchange.row
+    async with exchange.context.buffers.borrow(exchange.caller) as buffer:
+        await read_into(exchange.request, buffer, length, exchange.context.bounds)
+        with memoryview(buffer) as whole, whole[:length] as data:
+            new = await exchange.gateway.receive.put_segment(exchange.caller, exchange.transfer, exchange.segment, data, row)
+    return exchange.answer_empty(_CREATED if new else _OK)
+
+
+async def put_forwarded(exchange: Exchange) -> web.StreamResponse:
+    """PUT /v1/transfers/{id}/segments/{sid} by a peer gateway; sites forward without rows."""
+    length = exchange.segment_length
+    async with exchange.context.buffers.borrow(exchange.caller) as buffer:
+        await read_into(exchange.request, buffer, length, exchange.context.bounds)
+        with memoryview(buffer) as whole, whole[:length] as data:
+            new = await exchange.gateway.inbound.put_segment(exchange.caller, exchange.transfer, exchange.segment, data)
+    return exchange.answer_empty(_CREATED if new else _OK)
+
+
+async def commit(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/commit by an agent."""
+    request = await exchange.message(CommitRequest)
+    return await exchange.answer(await exchange.gateway.receive.commit(exchange.caller, exchange.transfer, request))
+
+
+async def commit_forwarded(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/commit by a peer gateway: no body."""
+    return await exchange.answer(await exchange.gateway.inbound.commit(exchange.caller, exchange.transfer))
+
+
+async def message(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/messages by a peer gateway."""
+    received = await exchange.message(SiteMessage)
+    await exchange.gateway.inbound.message(exchange.caller, exchange.transfer, received)
+    return exchange.answer_empty(_NO_CONTENT)
+
+
+async def list_transfers(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/transfers?state=&limit=&before=."""
+    query = exchange.query("state", "limit", "before")
+    found = await exchange.gateway.transfers.list(
+        exchange.caller, states=tuple(query.get("state", ())), limit=page_size(query), before=one(query, "before")
+    )
+    return await exchange.answer(found)
+
+
+async def show(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/transfers/{id}?wait=S: the view, or with If-None-Match and `wait` the next different one (304 if none comes)."""
+    wait_s = number(exchange.query("wait"), "wait", default=0, maximum=WAIT_S_MAX)
+    known = exchange.request.headers.get("If-None-Match")
+    view, tag = _tagged(await exchange.gateway.transfers.show(exchange.caller, exchange.transfer))
+    if tag == known and wait_s:
+        view, tag = await _next(exchange, known, wait_s)
+    headers = {"ETag": tag}
+    if tag == known:
+        return exchange.answer_empty(_NOT_MODIFIED, headers=headers)
+    return await exchange.answer(view, headers=headers)
+
+
+async def cancel(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/cancel; the body may be absent."""
+    request = await exchange.message(CancelRequest) if exchange.request.can_read_body else CancelRequest()
+    return await exchange.answer(await exchange.gateway.transfers.cancel(exchange.caller, exchange.transfer, request.reason))
+
+
+async def retry(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/retry."""
+    return await exchange.answer(await exchange.gateway.transfers.retry(exchange.caller, exchange.transfer))
+
+
+async def _next(exchange: Exchange, known: str, wait_s: float) -> tuple[TransferView, str]:
+    """Return the first view whose tag is not `known`, or the last one at the deadline or when the server stops.
+
+    The wait for a change begins before the view is read, so a change in between is not missed.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    stopping = asyncio.ensure_future(exchange.context.stopping.wait())
+    try:
+        while True:
+            remaining_s = deadline - loop.time()
+            changed = asyncio.ensure_future(exchange.gateway.transfers.changed(exchange.transfer, max(remaining_s, 0)))
+            try:
+                view, tag = _tagged(await exchange.gateway.transfers.show(exchange.caller, exchange.transfer))
+                if tag != known or remaining_s <= 0 or stopping.done():
+                    return view, tag
+                await asyncio.wait((changed, stopping), timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+    finally:
+        stopping.cancel()
+
+
+def _tagged(view: TransferView) -> tuple[TransferView, str]:
+    """Return the view and its entity tag."""
+    return view, f'"{hashlib.sha256(view.encode()).hexdigest()[:32]}"'
