@@ -18,6 +18,7 @@ from carnet.limits import BASES_MAX, DESTINATIONS_MAX, REQUEST_JSON_BYTES_MAX, T
 from carnet.oci import ArtifactKind
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease
+from carnet.statement import MediaType
 from carnet.timestamps import Timestamp
 from carnet.waybill import Declarations
 
@@ -26,7 +27,6 @@ _VIEWS_MAX = 1_000
 EnvelopeJson = dict[str, Any]
 """A DSSE envelope as JSON; `carnet.envelope.parse_envelope` reads it."""
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
-MediaTypeText = Annotated[str, Field(max_length=255, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}$")]
 Bytes = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
@@ -77,7 +77,7 @@ class DeclareRequest(Message):
     repository: Repository
     tag: Tag
     kind: ArtifactKind
-    media_type: MediaTypeText
+    media_type: MediaType
     digest: Digest | None = None
     size: Bytes | None = None
     declarations: Declarations

@@ -3,8 +3,8 @@
 A destination runs this before it takes segments (`offer`) and before it unwraps a key (`release`); a consumer before it uses
 the key its site released; the origin when a destination tells what it decided. Nobody acts on a decision that is not logged.
 
-Rules:      1. the deciding site's key, from the trust bundle, signed decision and checkpoint  2. the log entry commits to this very
-            decision  3. the decision is about this transfer, waybill, packing list and party, and has not expired
+Rules:      1. the deciding site's key, from the trust bundle, signed decision and checkpoint  2. the log entry commits to this
+            very decision  3. the decision is about this transfer, waybill, packing list and party, and has not expired
 Spec:       docs/protocol.md section "Signed steps"; DESIGN promises P1 and P5
 Example:    >>> ENTRY_OF_GATE[Gate.OFFER].value
             'decision-offer'
@@ -50,7 +50,7 @@ def verify_step(step: SignedStep, *, site: Site, trust_domain: str, expected: Ex
     """Return the decision in `step` after rules 1 to 3; its outcome is the caller's to judge.
 
     Raises:
-        IntegrityError: E-SIGNATURE for a signature, E-PROOF for the log, E-DECISION for a decision about something else or expired.
+        IntegrityError: E-SIGNATURE for a signature, E-PROOF for the log, E-DECISION if it is about something else or expired.
         PeerError: E-FORMAT for malformed documents.
     """
     decision = Decision.open(parse_envelope(step.decision), [site.signing_key])  # (1)

@@ -111,9 +111,7 @@ MACHINES: Final[Mapping[str, Machine]] = {"origin": ORIGIN, "delivery": DELIVERY
 ORIGIN_DECIDED: Final = frozenset({"admitted", "held", "quarantined", "denied", "cancelled", "expired"})
 """States in which the home site has decided: `carnet push` returns."""
 
-DELIVERY_SETTLED: Final = frozenset(
-    {"delivered", "offer-hold", "offer-deny", "release-hold", "release-deny", "held", "quarantined", "denied", "cancelled", "expired"}
-)
+DELIVERY_SETTLED: Final = frozenset(DELIVERY) - {"waiting", "sending", "retrying", "stored", "released"}
 """States in which a delivery waits for no machine: it is there, refused, or waits for a person."""
 
 

@@ -141,14 +141,10 @@ def _deny(tx: Transaction, transfer: TransferId, reason: ReasonView) -> None:
     rows = (reason.model_dump(mode="json"),)
     for delivery in tx.deliveries(transfer):
         tx.save_delivery(
-            replace(
-                delivery, state=step(DELIVERY, delivery.state, "deny"), state_at=tx.now, outcome=Outcome.DENY, reasons=rows
-            )
+            replace(delivery, state=step(DELIVERY, delivery.state, "deny"), state_at=tx.now, outcome=Outcome.DENY, reasons=rows)
         )
     tx.save_transfer(
-        replace(
-            record, state=step(ORIGIN, record.state, "deny"), state_at=tx.now, outcome=Outcome.DENY, reasons=rows
-        )
+        replace(record, state=step(ORIGIN, record.state, "deny"), state_at=tx.now, outcome=Outcome.DENY, reasons=rows)
     )
     tx.delete_artifact_key(transfer)
     tx.append(EntryType.TRANSFER_ENDED, {"transfer": transfer, "state": "denied", "why": reason.text})

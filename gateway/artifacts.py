@@ -10,7 +10,7 @@ from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import Held, NotAuthorised, NotFound
 from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag
-from carnet.messages import ArtifactList, ArtifactRelease, ArtifactView
+from carnet.messages import ArtifactList, ArtifactRelease, ArtifactView, ReasonView, SignedStep
 from carnet.receipt import ReceiptKind
 from carnet.release import make_release
 from carnet.timestamps import format_time
@@ -42,9 +42,7 @@ class Artifacts:
             records = tx.artifacts(limit=limit + 1, after=after, repository=repository)
             page = records[:limit]
             shown = tuple(_view(record) for record in page if self._may(who, "pull", record.repository))
-            return ArtifactList(
-                artifacts=shown, next=f"{page[-1].repository}:{page[-1].tag}" if len(records) > limit else None
-            )
+            return ArtifactList(artifacts=shown, next=f"{page[-1].repository}:{page[-1].tag}" if len(records) > limit else None)
 
         return await self._services.catalog.read(read)
 
@@ -79,7 +77,7 @@ class Artifacts:
 
     def _decide(
         self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, bundle: TrustBundle
-    ) -> "tuple[Outcome, tuple[object, ...]]":
+    ) -> tuple[Outcome, tuple[ReasonView, ...]]:
         transfer = tx.transfer(record.transfer)
         if transfer is None:
             raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {record.repository}:{record.tag} here")
@@ -102,7 +100,7 @@ class Artifacts:
         )
         return judgement.outcome, judgement.views
 
-    def _hand_out(self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, step: object) -> ArtifactRelease:
+    def _hand_out(self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, step: SignedStep) -> ArtifactRelease:
         services, transfer = self._services, record.transfer
         sealed_key = tx.artifact_key(transfer)
         if sealed_key is None:
@@ -175,7 +173,9 @@ class Artifacts:
         who = tx.identity(identity)
         if who is None or who.statement is None:
             raise NotAuthorised(
-                "E-NOT-ENROLLED", f"{identity.name} has no key of its own to receive an artifact with", remedy="pull as an enrolled agent"
+                "E-NOT-ENROLLED",
+                f"{identity.name} has no key of its own to receive an artifact with",
+                remedy="pull as an enrolled agent",
             )
         return AgentStatement.read_unverified(parse_envelope(who.statement))
 

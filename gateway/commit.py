@@ -64,9 +64,7 @@ class Commit:
             return signed
         self._check_releases(signed, identity, bundle)
         own = next(release for release in signed.releases if release.recipient == services.identity)
-        artifact_key = open_release(
-            own, signed.packing, services.keyring.kem(own.key_number), recipient=services.identity
-        )
+        artifact_key = open_release(own, signed.packing, services.keyring.kem(own.key_number), recipient=services.identity)
         sealed_key = services.keyring.seal(artifact_key, transfer.raw)
         return await services.catalog.write(lambda tx: self._keep(tx, identity, transfer, signed, sealed_key))
 
@@ -124,7 +122,8 @@ class Commit:
         if parse_time(waybill.not_after) <= now or parse_time(waybill.at) > now + _CLOCK_AHEAD:
             raise PeerError("E-CLOCK", f"waybill of {record.id} is valid from {waybill.at} to {waybill.not_after}, not now")
         if waybill.trust_version > bundle.version:
-            raise PeerError("E-TRUST", f"waybill of {record.id} rests on trust bundle {waybill.trust_version}, here is {bundle.version}")
+            newer, here = waybill.trust_version, bundle.version
+            raise PeerError("E-TRUST", f"waybill of {record.id} rests on trust bundle {newer}, here is {here}")
 
     def _check_packing(
         self, tx: Transaction, packing: PackingList, waybill: Waybill, record: TransferRecord, bundle: TrustBundle
@@ -144,7 +143,8 @@ class Commit:
                 raise PeerError("E-BASE", f"base {digest} is not an artifact of yours that is still here")
             reached = {delivery.destination for delivery in tx.deliveries(base.id) if delivery.state == "delivered"}
             if base.state != "admitted" or not set(record.destinations) <= reached:
-                raise PeerError("E-BASE", f"base {base.repository}:{base.tag} is not delivered to every destination of {record.id}")
+                name = f"{base.repository}:{base.tag}"
+                raise PeerError("E-BASE", f"base {name} is not delivered to every destination of {record.id}")
 
     def _check_releases(self, signed: _Signed, identity: SpiffeId, bundle: TrustBundle) -> None:
         """Step (5): exactly the destinations, the origin, and the sealer itself hold a key."""
@@ -187,9 +187,7 @@ class Commit:
             )
         )
         for destination in record.destinations:
-            tx.save_delivery(
-                DeliveryRecord(transfer=transfer, destination=destination, state="waiting", state_at=tx.now)
-            )
+            tx.save_delivery(DeliveryRecord(transfer=transfer, destination=destination, state="waiting", state_at=tx.now))
         tx.append(
             EntryType.TRANSFER_RECEIVED,
             {

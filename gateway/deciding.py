@@ -59,9 +59,7 @@ class Judgement:
         return Judgement(self.gate, self.decision, self.facts, self.trust_version, outcome, (reason,))
 
 
-def judge_declaration(
-    services: Services, bundle: TrustBundle, request: DeclareRequest, origin: Origin
-) -> list[Judgement]:
+def judge_declaration(services: Services, bundle: TrustBundle, request: DeclareRequest, origin: Origin) -> list[Judgement]:
     """Return, for each destination, what would be decided from the declaration alone."""
     gate = Gate.RECEIPT if request.lane == HOME_LANE else Gate.OFFER
     declared = declared_facts(request, origin)
@@ -143,9 +141,7 @@ def record_decision(
         not_after=format_time(tx.now + timedelta(hours=judgement.decision.valid_for_h)),
     )
     party = str(destination or consumer)
-    tx.put_document(
-        record.id, documents.decision_name(judgement.gate, party), decision.sign(services.keyring.signing).encode()
-    )
+    tx.put_document(record.id, documents.decision_name(judgement.gate, party), decision.sign(services.keyring.signing).encode())
     index = tx.append(
         ENTRY_OF_GATE[judgement.gate],
         {
@@ -161,9 +157,7 @@ def record_decision(
     return index
 
 
-def is_current(
-    tx: Transaction, services: Services, bundle: TrustBundle, transfer: TransferId, gate: Gate, party: str
-) -> bool:
+def is_current(tx: Transaction, services: Services, bundle: TrustBundle, transfer: TransferId, gate: Gate, party: str) -> bool:
     """Tell whether the kept decision still allows under today's policy, trust bundle and time."""
     body = tx.document(transfer, documents.decision_name(gate, party))
     if body is None:

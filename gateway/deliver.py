@@ -104,9 +104,7 @@ def make_visible(tx: Transaction, services: Services, record: TransferRecord, wa
     )
     if record.role == "destination":
         tx.save_turn(record.origin, record.repository, record.tag, waybill.turn, waybill.digest)
-    decision = documents.read_envelope(
-        documents.need(tx, record.id, documents.decision_name(Gate.RECEIPT, services.site))
-    )
+    decision = documents.read_envelope(documents.need(tx, record.id, documents.decision_name(Gate.RECEIPT, services.site)))
     receipt = sign_receipt(tx, services, record, ReceiptKind.DELIVERED, Decision.read_unverified(decision).digest)
     tx.append(
         EntryType.ARTIFACT_VISIBLE,
@@ -121,9 +119,7 @@ def make_visible(tx: Transaction, services: Services, record: TransferRecord, wa
     )
 
 
-def sign_receipt(
-    tx: Transaction, services: Services, record: TransferRecord, kind: ReceiptKind, decision: str | None
-) -> str:
+def sign_receipt(tx: Transaction, services: Services, record: TransferRecord, kind: ReceiptKind, decision: str | None) -> str:
     """Sign, keep and log a receipt of this site for the transfer; return its digest."""
     waybill = documents.read_waybill(tx, record.id)
     packing = documents.read_packing(tx, record.id)

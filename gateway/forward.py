@@ -140,9 +140,7 @@ class Forward:
 
         await _in_parallel(missing, send, count)
 
-    def _check_receipt(
-        self, answer: ForwardResponse, load: _Load, destination: SiteName, bundle: TrustBundle
-    ) -> Receipt:
+    def _check_receipt(self, answer: ForwardResponse, load: _Load, destination: SiteName, bundle: TrustBundle) -> Receipt:
         if answer.receipt is None:
             raise IntegrityError("E-SIGNATURE", f"{destination} committed {load.record.id} but gave no receipt")
         receipt = Receipt.open(parse_envelope(answer.receipt), [bundle.site(destination).signing_key])
@@ -154,7 +152,8 @@ def check_receipt_subject(receipt: Receipt, record: TransferRecord, destination:
     """Raise `IntegrityError` E-SIGNATURE unless the receipt, already verified, is about this delivery."""
     found = (receipt.site, receipt.transfer, receipt.waybill, receipt.packing, receipt.artifact)
     if found != (destination, record.id, record.waybill_digest, record.packing_digest, record.digest):
-        raise IntegrityError("E-SIGNATURE", f"the {receipt.kind} receipt of {receipt.site} is not about {record.id} to {destination}")
+        about = f"{record.id} to {destination}"
+        raise IntegrityError("E-SIGNATURE", f"the {receipt.kind} receipt of {receipt.site} is not about {about}")
 
 
 def parse_delivery_key(key: str) -> tuple[TransferId, SiteName]:
@@ -172,11 +171,10 @@ def _begin(tx: Transaction, transfer: TransferId, destination: SiteName) -> _Loa
     if record is None or record.state != "admitted":
         return None
     for delivery in _delivery(tx, transfer, destination):
-        if may(DELIVERY, delivery.state, "send"):
-            delivery = replace(delivery, state=step(DELIVERY, delivery.state, "send"), state_at=tx.now)
-        if delivery.state != "sending":
+        state = step(DELIVERY, delivery.state, "send") if may(DELIVERY, delivery.state, "send") else delivery.state
+        if state != "sending":
             return None
-        tx.save_delivery(replace(delivery, attempts=delivery.attempts + 1, error=None))
+        tx.save_delivery(replace(delivery, state=state, state_at=tx.now, attempts=delivery.attempts + 1, error=None))
         packing, segments = documents.read_packing(tx, transfer), documents.read_segment_list(tx, transfer)
         names = (documents.WAYBILL, documents.AGENT_STATEMENT, documents.PACKING_LIST, documents.SEGMENT_LIST)
         return _Load(
@@ -191,17 +189,13 @@ def _begin(tx: Transaction, transfer: TransferId, destination: SiteName) -> _Loa
 def _note_failure(tx: Transaction, transfer: TransferId, destination: SiteName, problem: str) -> None:
     for delivery in _delivery(tx, transfer, destination):
         if may(DELIVERY, delivery.state, "fail"):
-            tx.save_delivery(
-                replace(delivery, state=step(DELIVERY, delivery.state, "fail"), state_at=tx.now, error=problem)
-            )
+            tx.save_delivery(replace(delivery, state=step(DELIVERY, delivery.state, "fail"), state_at=tx.now, error=problem))
 
 
 def _count(tx: Transaction, transfer: TransferId, destination: SiteName, segments: int, sent: int) -> None:
     for delivery in _delivery(tx, transfer, destination):
         tx.save_delivery(
-            replace(
-                delivery, segments_sent=delivery.segments_sent + segments, bytes_sent=delivery.bytes_sent + sent
-            )
+            replace(delivery, segments_sent=delivery.segments_sent + segments, bytes_sent=delivery.bytes_sent + sent)
         )
 
 
@@ -220,9 +214,7 @@ def _stored(tx: Transaction, transfer: TransferId, destination: SiteName, receip
                 "bytes": delivery.bytes_sent,
             },
         )
-        tx.append(
-            EntryType.RECEIPT_RECEIVED, {"transfer": transfer, "destination": destination, "receipt": receipt.digest}
-        )
+        tx.append(EntryType.RECEIPT_RECEIVED, {"transfer": transfer, "destination": destination, "receipt": receipt.digest})
         tx.queue_job("release", f"{transfer}/{destination}")
 
 

@@ -5,6 +5,7 @@ site's statement, the waybill and packing list by the originator, the `offer` de
 in that site's log. A key is unwrapped only with the `release` decision, proved the same way.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -14,7 +15,7 @@ from carnet.encoding import decode_base64
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import Conflict, Held, IntegrityError, NotAuthorised, NotFound, PeerError
-from carnet.identifiers import SegmentId, SpiffeId, TransferId
+from carnet.identifiers import Digest, SegmentId, SpiffeId, TransferId
 from carnet.messages import (
     CancelMessage,
     DecisionMessage,
@@ -40,6 +41,7 @@ from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, StoredSegment, TransferRecord
 from gateway.services import Services
 
+_LISTED_MAX = 16
 _EVENT_OF: dict[Outcome, str] = {Outcome.HOLD: "hold", Outcome.QUARANTINE: "quarantine", Outcome.DENY: "deny"}
 
 
@@ -56,12 +58,22 @@ class _Signed:
     offer: Envelope
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """What one packing list names: its segments and the pages of its index, with sizes."""
+
+    segments: SegmentList
+    pages: dict[SegmentId, int]
+
+
 class Inbound:
     """The peer-facing half of a site; every call names the authenticated peer, a `gateway` identity."""
 
     def __init__(self, services: Services) -> None:
         """Use the site's services."""
         self._services = services
+        self._listed: OrderedDict[Digest, _Listed] = OrderedDict()
+        """What recent packing lists name, by their digest; owned by the catalog's calls, which replace whole values."""
 
     async def declare(self, peer: SpiffeId, request: ForwardRequest) -> ForwardResponse:
         """Verify what a peer will send and answer with the segments that are not here; those that are stay pinned.
@@ -88,7 +100,7 @@ class Inbound:
         waybill_envelope = parse_envelope(request.waybill)
         waybill = Waybill.open(waybill_envelope, [statement.signing_key])  # (2)
         if waybill.transfer != request.transfer or waybill.origin.agent != statement.identity:
-            raise IntegrityError("E-SIGNATURE", f"waybill of {request.transfer} is not by its originator or of another transfer")
+            raise IntegrityError("E-SIGNATURE", f"waybill of {request.transfer} is by another agent or of another transfer")
         if not statement.is_valid_at(parse_time(waybill.at)):
             raise IntegrityError("E-SIGNATURE", f"agent {statement.identity.name} was not valid at {waybill.at}")
         lane = bundle.lane(waybill.lane, request.site)
@@ -124,7 +136,9 @@ class Inbound:
     def _check_lane(self, lane: Lane, waybill: Waybill, request: ForwardRequest, bundle: TrustBundle) -> None:
         here = self._services.site
         if lane.origin != request.site or here not in lane.destinations or here not in waybill.destinations:
-            raise NotAuthorised("E-NOT-ALLOWED", f"lane {lane.name} does not lead {waybill.transfer} from {request.site} to {here}")
+            raise NotAuthorised(
+                "E-NOT-ALLOWED", f"lane {lane.name} does not lead {waybill.transfer} from {request.site} to {here}"
+            )
         if waybill.origin.site != request.site:
             raise NotAuthorised("E-NOT-ALLOWED", f"{request.site} may not send what originates at {waybill.origin.site}")
         if waybill.trust_version > bundle.version:
@@ -191,9 +205,7 @@ class Inbound:
 
     def _answer(self, tx: Transaction, record: TransferRecord) -> ForwardResponse:
         receipt = tx.document(record.id, documents.receipt_name(ReceiptKind.STORED, self._services.site))
-        return ForwardResponse(
-            state=record.state, receipt=None if receipt is None else documents.envelope_json(receipt)
-        )
+        return ForwardResponse(state=record.state, receipt=None if receipt is None else documents.envelope_json(receipt))
 
     async def put_segment(
         self, peer: SpiffeId, transfer: TransferId, segment: SegmentId, data: bytes | bytearray | memoryview
@@ -209,7 +221,7 @@ class Inbound:
         def allowed(tx: Transaction) -> TransferRecord:
             record = _from_peer(tx, peer, transfer)
             step(DESTINATION, record.state, "segment")
-            if _listed_size(tx, transfer, segment) != len(data):
+            if self._listed_size(tx, record, segment) != len(data):
                 raise NotFound("E-SEGMENT-UNKNOWN", f"segment {segment} of {len(data)} bytes is not on the list of {transfer}")
             return record
 
@@ -224,6 +236,19 @@ class Inbound:
             return True
 
         return await services.catalog.write(keep)
+
+    def _listed_size(self, tx: Transaction, record: TransferRecord, segment: SegmentId) -> int | None:
+        """Return the size the signed documents give for `segment`; they are read once, not for each segment."""
+        digest = record.packing_digest
+        listed = None if digest is None else self._listed.get(digest)
+        if listed is None:
+            packing = documents.read_packing(tx, record.id)
+            pages = {page.id: page.size for page in packing.index}
+            listed = _Listed(documents.read_segment_list(tx, record.id), pages)
+            self._listed[packing.digest] = listed
+            while len(self._listed) > _LISTED_MAX:
+                self._listed.pop(next(iter(self._listed)), None)
+        return listed.pages.get(segment) or listed.segments.size_of(segment)
 
     async def commit(self, peer: SpiffeId, transfer: TransferId) -> ForwardResponse:
         """Say what is missing, or make the transfer `stored` and answer with the signed receipt."""
@@ -266,7 +291,7 @@ class Inbound:
         record, packing = await services.catalog.read(
             lambda tx: (_from_peer(tx, peer, transfer), documents.read_packing(tx, transfer))
         )
-        if record.state not in {"stored"}:
+        if record.state != "stored":
             if record.state in {"receiving", "cancelled", "expired"}:
                 raise Conflict("E-STATE", f"transfer {transfer} is {record.state}, it takes no key")
             return
@@ -308,16 +333,12 @@ class Inbound:
 
         await services.catalog.write(keep)
 
-    async def _take_receipt(
-        self, peer: SpiffeId, transfer: TransferId, body: ReceiptMessage, bundle: TrustBundle
-    ) -> None:
+    async def _take_receipt(self, peer: SpiffeId, transfer: TransferId, body: ReceiptMessage, bundle: TrustBundle) -> None:
         """At the origin: the destination delivered."""
         services = self._services
         site = bundle.site(peer.site)
         receipt = Receipt.open(parse_envelope(body.receipt), [site.signing_key])
-        entry = verify_entry_proof(
-            body.proof, log_origin=log_origin(bundle.trust_domain, site.name), key=site.signing_key
-        )
+        entry = verify_entry_proof(body.proof, log_origin=log_origin(bundle.trust_domain, site.name), key=site.signing_key)
         entry.require(EntryType.RECEIPT_DELIVERED, {"receipt": str(receipt.digest), "transfer": str(transfer)})
         if receipt.kind is not ReceiptKind.DELIVERED:
             raise PeerError("E-REQUEST", f"a {receipt.kind} receipt comes with the commit, not as a message")
@@ -345,9 +366,7 @@ class Inbound:
 
         await services.catalog.write(keep)
 
-    async def _take_decision(
-        self, peer: SpiffeId, transfer: TransferId, body: DecisionMessage, bundle: TrustBundle
-    ) -> None:
+    async def _take_decision(self, peer: SpiffeId, transfer: TransferId, body: DecisionMessage, bundle: TrustBundle) -> None:
         """At the origin: the destination decided not to deliver, and says why."""
         services = self._services
         packing = await services.catalog.read(lambda tx: documents.read_packing(tx, _to_peer(tx, peer, transfer)[0].id))
@@ -421,11 +440,3 @@ def _to_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> tuple[Tra
         if record is not None and peer.kind == "gateway" and delivery.destination == peer.site:
             return record, delivery
     raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} to you")
-
-
-def _listed_size(tx: Transaction, transfer: TransferId, segment: SegmentId) -> int | None:
-    size = documents.read_segment_list(tx, transfer).size_of(segment)
-    if size is not None:
-        return size
-    packing = documents.read_packing(tx, transfer)
-    return next((page.size for page in packing.index if page.id == segment), None)

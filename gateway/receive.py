@@ -54,9 +54,10 @@ class Receive:
         advice = _advice(judgements)
         if request.dry_run:
             return _response(request.transfer, "declared", advice, bundle, format_time(services.clock.now()))
-        if advice.outcome == Outcome.DENY:
+        if Outcome(advice.outcome) is Outcome.DENY:
             await services.catalog.write(lambda tx: self._refuse(tx, identity, request, bundle, judgements))
-            raise refused(f"{request.repository}:{request.tag} may not leave for {', '.join(request.destinations)}", advice.reasons)
+            name, sites = f"{request.repository}:{request.tag}", ", ".join(request.destinations)
+            raise refused(f"{name} may not go to {sites}", advice.reasons)
         return await services.catalog.write(lambda tx: self._open(tx, identity, request, bundle, advice))
 
     def _refuse(
@@ -218,9 +219,7 @@ class Receive:
         record = await self._services.catalog.read(lambda tx: own_transfer(tx, identity, transfer))
         step(ORIGIN, record.state, "segment")
         if record.bytes_received + len(data) > self._services.bounds.uncommitted_bytes_max:
-            raise CapacityError(
-                "E-LIMIT", f"transfer {transfer} would exceed its bytes", limit="uncommitted_bytes_max"
-            )
+            raise CapacityError("E-LIMIT", f"transfer {transfer} would exceed its bytes", limit="uncommitted_bytes_max")
         await self._services.store.put_if_absent(segment, data)
         stored = StoredSegment(id=segment, size=len(data), row=row)
 
@@ -250,11 +249,12 @@ def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None
         raise NotFound("E-LANE-UNKNOWN", f"lane {lane.name} starts at {lane.origin}, this is {services.site}")
     elsewhere = [site for site in request.destinations if site not in lane.destinations]
     if elsewhere:
-        raise CallerError("E-REQUEST", f"lane {lane.name} goes to {', '.join(lane.destinations)}, not to {', '.join(elsewhere)}")
+        known = ", ".join(lane.destinations)
+        raise CallerError("E-REQUEST", f"lane {lane.name} goes to {known}, not to {', '.join(elsewhere)}")
     if lane.mode is not LaneMode.INSPECTED or lane.relays:
         raise CallerError(
             "E-LANE-MODE",
-            f"lane {lane.name} is {lane.mode.value} over {len(lane.relays)} relays; this version carries inspected lanes without relays",
+            f"lane {lane.name} is {lane.mode.value} with {len(lane.relays)} relays; only inspected lanes without relays are carried",
         )
 
 
@@ -266,5 +266,3 @@ def _advice(judgements: list[Judgement]) -> Advice:
 
 def _response(transfer: TransferId, state: str, advice: Advice, bundle: TrustBundle, expires: str) -> DeclareResponse:
     return DeclareResponse(transfer=transfer, state=state, advice=advice, trust_version=bundle.version, expires=expires)
-
-

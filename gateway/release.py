@@ -58,9 +58,7 @@ class Release:
                 continue
             recipient = site_recipient(self._services.trust_domain, destination)
             release = documents.read_release(documents.need(tx, transfer, documents.release_name(recipient)))
-            record_decision(
-                tx, self._services, judgement, record, destination=destination, recipient_key=release.key_digest
-            )
+            record_decision(tx, self._services, judgement, record, destination=destination, recipient_key=release.key_digest)
             state = step(DELIVERY, delivery.state, _EVENT_OF[judgement.outcome])
             tx.save_delivery(
                 replace(
@@ -118,9 +116,7 @@ class Release:
                 return False
             recipient = site_recipient(services.trust_domain, destination)
             release = documents.read_release(documents.need(tx, transfer, documents.release_name(recipient)))
-            record_decision(
-                tx, services, judgement, current, destination=destination, recipient_key=release.key_digest
-            )
+            record_decision(tx, services, judgement, current, destination=destination, recipient_key=release.key_digest)
             if judgement.outcome is Outcome.ALLOW:
                 return True
             for delivery in tx.deliveries(transfer):

@@ -5,6 +5,7 @@ An agent sees its own transfers; an identity granted `admin` sees all of the sit
 
 from dataclasses import replace
 
+from carnet.encoding import JsonValue
 from carnet.entries import EntryType
 from carnet.errors import Conflict, NotFound
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
@@ -64,9 +65,7 @@ class Transfers:
                 raise Conflict("E-STATE", f"transfer {transfer} is {_shown(record, deliveries)} and cannot be cancelled")
             for delivery in deliveries:
                 if may(DELIVERY, delivery.state, "cancel"):
-                    tx.save_delivery(
-                        replace(delivery, state=step(DELIVERY, delivery.state, "cancel"), state_at=tx.now)
-                    )
+                    tx.save_delivery(replace(delivery, state=step(DELIVERY, delivery.state, "cancel"), state_at=tx.now))
                     if delivery.state in {"sending", "retrying", "stored", "release-hold"}:
                         tx.queue_job("send-cancel", f"{transfer}/{delivery.destination}")
             record = replace(record, state=step(machine, record.state, "cancel"), state_at=tx.now)
@@ -90,7 +89,7 @@ class Transfers:
 
         def change(tx: Transaction) -> TransferView:
             record = self._visible(tx, identity, transfer)
-            queued = [job for job in _jobs_to_retry(record, tx.deliveries(transfer))]
+            queued = _jobs_to_retry(record, tx.deliveries(transfer))
             if not queued:
                 raise Conflict("E-STATE", f"transfer {transfer} is {_shown(record, tx.deliveries(transfer))}; nothing waits")
             for kind, key in queued:
@@ -172,7 +171,7 @@ def _delivery_view(tx: Transaction, delivery: DeliveryRecord) -> DeliveryView:
     )
 
 
-def _reasons(rows: "tuple[dict[str, object], ...]") -> tuple[ReasonView, ...]:
+def _reasons(rows: tuple[dict[str, JsonValue], ...]) -> tuple[ReasonView, ...]:
     """Read kept reasons, ours or those of a destination's signed decision (whose `cite` is one text)."""
     return tuple(
         ReasonView(
@@ -183,5 +182,3 @@ def _reasons(rows: "tuple[dict[str, object], ...]") -> tuple[ReasonView, ...]:
         )
         for row in rows
     )
-
-

@@ -51,6 +51,6 @@ def check_index(index: Index, waybill: Waybill, packing: PackingList, segments: 
         raise IntegrityError("E-INDEX", f"the parts have {size} bytes, the waybill says {waybill.size}")
     if tuple(index.head.bases) != tuple(packing.bases):
         raise IntegrityError("E-INDEX", "the index names other bases than the packing list")
-    used = {index.segments.entry(number).id for number in range(len(index.segments))}
+    used = {entry.id for entry in index.segments}
     if len(used) != segments.count or any(entry.id not in used for entry in segments):
         raise IntegrityError("E-INDEX", f"the index uses {len(used)} segments, the signed list has {segments.count} others")

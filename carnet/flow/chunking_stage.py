@@ -101,15 +101,25 @@ class ChunkingStage:
         self._known_count = len(known)
         self._number = len(known)
         self._open = OpenSegment(self._number)
-        self._seen: dict[Digest, None] = {}
+        self._seen: set[Digest] = set()
+        self._base_parts = {
+            entry.part.digest: (source, number)
+            for source, base in reversed(list(enumerate(bases, start=1)))
+            for number, entry in enumerate(base.index.parts)
+        }
+        """Where a whole part is already; the first base wins."""
         self.parts: list[PartPlaces] = []
         for number, segment in enumerate(known):
             for chunk, (identifier, _length) in enumerate(segment.row.chunks):
                 self._table.add(identifier, make_place(_OWN, number, chunk))
         for source, base in enumerate(bases, start=1):
             if base.same_lineage:
-                for segment_number, chunk, identifier in base.index.chunk_ids():
-                    self._table.add(identifier, make_place(source, segment_number, chunk))
+                self._learn(source, base.index)
+
+    def _learn(self, source: int, index: Index) -> None:
+        for number, entry in enumerate(index.segments):
+            for chunk in range(len(entry.chunk_lengths)):
+                self._table.add(entry.chunk_id(chunk), make_place(source, number, chunk))
 
     def run(self, parts: Iterable[PartInput]) -> None:
         """Process every part, then close the last segment. Raises what reading and checking raise."""
@@ -133,24 +143,24 @@ class ChunkingStage:
             self._remember(Part(media_type=part.media_type, digest=digest, size=size, role=part.role), places)
 
     def _remember(self, part: Part, places: Sequence[int]) -> None:
-        self._seen[part.digest] = None
+        self._seen.add(part.digest)
         self.parts.append(PartPlaces(part, places))
 
     def _reuse(self, part: PartInput, digest: Digest) -> bool:
         """Copy the places of a part that a base has; nothing is read."""
-        for source, base in enumerate(self._bases, start=1):
-            number = base.index.part_number(digest)
-            if number is None:
-                continue
-            places = array("Q")
-            for extent in base.index.part_extents(number):
-                places.extend(make_place(source, extent.segment, extent.first + step) for step in range(extent.count))
-            size = base.index.parts[number].part.size
-            self._remember(Part(media_type=part.media_type, digest=digest, size=size, role=part.role), places)
-            part.completed(digest, size)
-            self._progress.reuse(size)
-            return True
-        return False
+        found = self._base_parts.get(digest)
+        if found is None:
+            return False
+        source, number = found
+        index = self._bases[source - 1].index
+        places = array("Q")
+        for extent in index.part_extents(number):
+            places.extend(make_place(source, extent.segment, extent.first + step) for step in range(extent.chunks))
+        size = index.parts[number].part.size
+        self._remember(Part(media_type=part.media_type, digest=digest, size=size, role=part.role), places)
+        part.completed(digest, size)
+        self._progress.reuse(size)
+        return True
 
     def _read(self, reader: PartReader) -> tuple[Digest, int, array[int]]:
         """Read one part to its end; return its digest, size and the places of its chunks."""

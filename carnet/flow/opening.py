@@ -19,7 +19,9 @@ from typing import Final, Protocol
 from carnet.errors import IntegrityError
 from carnet.flow.progress import Progress
 from carnet.identifiers import Digest, SegmentId, TransferId
-from carnet.index import Index, Part, decode_index, open_page
+from carnet.index import Index, Part
+from carnet.index_pages import open_page
+from carnet.index_records import decode_index
 from carnet.segment import open_segment
 from carnet.suites import segment_id
 
@@ -70,7 +72,7 @@ async def open_index(
     def decode() -> Index:
         for identifier, page in zip(pages, sealed, strict=True):
             check_id(suite, identifier, page)
-        return decode_index(
+        index = decode_index(
             (
                 open_page(
                     page,
@@ -83,8 +85,11 @@ async def open_index(
                 )
                 for number, page in enumerate(sealed)
             ),
-            closure,
+            suite=suite,
         )
+        if index.closure_digest() != closure:
+            raise IntegrityError("E-INDEX", f"the index is of closure {index.closure_digest()}, expected {closure}")
+        return index
 
     return await asyncio.to_thread(decode)
 
@@ -116,9 +121,8 @@ def check_id(suite: int, identifier: SegmentId, sealed: bytes) -> None:
 def _slices(index: Index, number: int) -> Iterator[_Slice]:
     """Yield where a part's bytes are, in order, one slice an extent."""
     for extent in index.part_extents(number):
-        start = index.segments.chunk_offset(extent.segment, extent.first)
-        end = index.segments.chunk_offset(extent.segment, extent.first + extent.count)
-        yield _Slice(extent.segment, start, end - start)
+        entry = index.segments[extent.segment]
+        yield _Slice(extent.segment, entry.chunk_offset(extent.first), entry.run_bytes(extent.first, extent.chunks))
 
 
 async def _write_part(
@@ -197,7 +201,7 @@ class _OpenedSegments:
             del self._tasks[idle]
 
     async def _open(self, number: int) -> bytes:
-        entry = self._index.segments.entry(number)
+        entry = self._index.segments[number]
         sealed = await self._fetch(entry.id)
         self._progress.wire_bytes += len(sealed)
         return await asyncio.to_thread(self._unseal, entry.id, entry.key, entry.raw_length, sealed)

@@ -24,7 +24,10 @@ from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSe
 from carnet.flow.parts import PartInput
 from carnet.flow.progress import Progress
 from carnet.identifiers import Digest, SegmentId, TransferId
-from carnet.index import Index, IndexBuilder, closure_digest, encode_index, seal_page
+from carnet.index import Index
+from carnet.index_builder import IndexBuilder
+from carnet.index_pages import seal_page
+from carnet.index_records import encode_index
 from carnet.rows import Row, row_capacity, seal_row
 from carnet.segment import SegmentSealer
 from carnet.suites import CHUNK_ID_BYTES, KEY_BYTES, NONCE_BYTES, segment_id
@@ -164,9 +167,7 @@ class _Pipeline:
             progress=progress,
         )
 
-    async def produce(
-        self, parts: Iterable[PartInput], outgoing: "asyncio.Queue[SealedSegment | None]", senders: int
-    ) -> None:
+    async def produce(self, parts: Iterable[PartInput], outgoing: "asyncio.Queue[SealedSegment | None]", senders: int) -> None:
         """Run the threads to their end, feed `outgoing`, then tell each sender that nothing follows."""
         loop = asyncio.get_running_loop()
         threads = ThreadPoolExecutor(1 + _SEALERS, thread_name_prefix="carnet-push")
@@ -250,25 +251,28 @@ class _Pipeline:
         """Return the index of what was read; raise `PartlyUsed` if segments of an earlier run have chunks nobody refers to."""
         plan = self._plan
         used = _used_chunks(self._stage.parts, len(plan.known))
-        partly = frozenset(
-            known.id for number, known in enumerate(plan.known) if 0 < len(used[number]) < len(known.row.chunks)
-        )
+        partly = frozenset(known.id for number, known in enumerate(plan.known) if 0 < len(used[number]) < len(known.row.chunks))
         if partly:
             raise PartlyUsed(partly)
-        builder = IndexBuilder(plan.sizes, plan.lineage_key, [base.packing_digest for base in plan.bases])
+        bases = [base.packing_digest for base in plan.bases]
+        builder = IndexBuilder(plan.sizes, plan.lineage_key, bases, suite=plan.suite)
         numbers: dict[int, int] = {}
         for number in sorted(self._introduced):
             if number < len(plan.known) and not used[number]:
                 continue
             one = self._introduced[number]
-            numbers[number] = builder.add_segment(one.id, one.key, one.raw_length, one.chunk_ids, one.chunk_lengths)
+            numbers[number] = builder.add_segment(
+                one.id,
+                key=one.key,
+                raw_length=one.raw_length,
+                chunk_ids=one.chunk_ids,
+                chunk_lengths=one.chunk_lengths,
+            )
         for entry in self._stage.parts:
             builder.add_part(entry.part, self._references(builder, numbers, entry.places))
         return builder.build()
 
-    def _references(
-        self, builder: IndexBuilder, numbers: dict[int, int], places: Sequence[int]
-    ) -> Iterator[tuple[int, int]]:
+    def _references(self, builder: IndexBuilder, numbers: dict[int, int], places: Sequence[int]) -> Iterator[tuple[int, int]]:
         for place in places:
             source, segment, chunk = split_place(place)
             if source == 0:
@@ -318,8 +322,8 @@ class SealedIndex:
 
 def seal_index(index: Index, *, suite: int, artifact_key: bytes, transfer: TransferId) -> SealedIndex:
     """Return the sealed pages of `index` under `artifact_key`, bound to the transfer and the closure."""
-    closure = closure_digest(entry.part for entry in index.parts)
-    raw_pages = list(encode_index(index, closure))
+    closure = index.closure_digest()
+    raw_pages = list(encode_index(index))
     pages = []
     for number, raw in enumerate(raw_pages):
         sealed = seal_page(
