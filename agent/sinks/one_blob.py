@@ -12,7 +12,7 @@ from agent.ports import PartHead, PartWriter
 from agent.sinks.staging import CountedWriter, KeptPart, StagedFile, check_replaceable, sink_errors, write_all
 from carnet.errors import IntegrityError, InternalError
 from carnet.limits import CONFIG_BYTES_MAX, MANIFEST_BYTES_MAX, MIB
-from carnet.oci import Manifest, Role, parse_manifest
+from carnet.oci import MANIFEST_TYPES, Manifest, Role, parse_manifest
 
 _COPY_BYTES = MIB
 
@@ -46,7 +46,9 @@ class OneBlobSink:
         self._is_committed = False
 
     def begin(self, root: PartHead) -> None:
-        """Make what is temporary; nothing can be told from the root alone."""
+        """Make what is temporary; raise `IntegrityError` E-FORMAT if the root is an image index."""
+        if root.media_type not in MANIFEST_TYPES:
+            raise IntegrityError("E-FORMAT", "the root is not the manifest of one blob")
         self._content.begin()
 
     def part(self, head: PartHead) -> PartWriter:
