@@ -279,7 +279,7 @@ def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error
-        if isinstance(error, ssl.SSLError) and error.reason is not None and "ALERT" in error.reason:
+        if isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason):
             return error
         error = error.__cause__ or error.__context__
     return None
