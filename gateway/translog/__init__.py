@@ -1,0 +1,1 @@
+"""The transparency log: entries of the catalog made into signed, published tiles."""
