@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -161,6 +163,18 @@ def test_the_vectors_are_cut_as_written(block: dict[str, str]) -> None:
     ends = [int(end) for end in block["ends"].split()]
 
     assert ends == cut(expand(block["data"]), ChunkSizes(int(block["average"])), final=True)
+
+
+def test_without_the_kernel_the_twin_cuts() -> None:
+    script = (
+        "import sys; sys.modules['carnet._kernel'] = None\n"
+        "from carnet.chunking import ChunkSizes, cut, kernel_name\n"
+        "print(kernel_name(), cut(bytes(range(256)) * 400, ChunkSizes(16384), final=True))"
+    )
+
+    printed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+
+    assert printed == f"python {cut(bytes(range(256)) * 400, SIZES[0], final=True)}"
 
 
 def test_the_kernel_refuses_impossible_arguments() -> None:
