@@ -95,7 +95,9 @@ def decision(**changes: object) -> Decision:
         "policy": digest("policy"),
         "trust_version": 3,
         "facts": digest("facts"),
-        "reasons": (Reason(rule="no-export", outcome=Outcome.DENY, text="not without a licence", inputs={"export.number": "5D992"}),),
+        "reasons": (
+            Reason(rule="no-export", outcome=Outcome.DENY, text="not without a licence", inputs={"export.number": "5D992"}),
+        ),
         "at": AT,
         "not_after": LATER,
     }
