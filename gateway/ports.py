@@ -164,6 +164,10 @@ class Transaction(Protocol):
         """Return the segments that the transfer introduced or pinned."""
         ...
 
+    def stored_segments(self, *, after: SegmentId | None, limit: int) -> list[StoredSegment]:
+        """Return all durable segments by id, a page after `after`, without rows."""
+        ...
+
     def rows(self, transfer: TransferId, *, after: SegmentId | None, limit: int) -> list[StoredSegment]:
         """Return the transfer's segments that have rows, by id, after `after`."""
         ...
@@ -268,7 +272,11 @@ class JobQueue(Protocol):
     """Leases jobs to workers; a job runs at least once, so handlers are idempotent."""
 
     async def lease(self, kinds: Sequence[str]) -> JobRecord | None:
-        """Lease the job that has been due longest, or None."""
+        """Lease the job that has been due longest for a minute, or None."""
+        ...
+
+    async def renew(self, job: JobRecord) -> bool:
+        """Prolong the lease to a minute from now; False if another worker holds the job by now."""
         ...
 
     async def finish(self, job: JobRecord) -> None:
@@ -276,7 +284,15 @@ class JobQueue(Protocol):
         ...
 
     async def retry(self, job: JobRecord, *, delay_s: float, error: str) -> None:
-        """Give the job back, due again after `delay_s` seconds."""
+        """Give the job back, due again after `delay_s` seconds (or earlier, if it was queued meanwhile)."""
+        ...
+
+    async def recover(self) -> int:
+        """End the leases of a process that is gone, before any worker starts; return how many jobs are due again."""
+        ...
+
+    async def next_due(self, kinds: Sequence[str]) -> datetime | None:
+        """Return when the next job of these kinds can be leased, perhaps in the past, or None if there is none."""
         ...
 
 
