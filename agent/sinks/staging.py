@@ -2,7 +2,7 @@
 
 Rules:      1. a temporary lies beside its final name and is called `.carnet-<random>`  2. content is synced before the rename,
             the directory after it  3. only a regular file is ever replaced, never a device, a link or a directory
-            4. long runs of zeros are not written: they are holes, and read as zeros
+            4. blocks of zeros are not written: they are holes, and read as zeros
 """
 
 import os
@@ -18,7 +18,7 @@ from carnet.errors import CallerError, CapacityError, IntegrityError
 from carnet.limits import KIB
 
 TEMPORARY_PREFIX = ".carnet-"
-_HOLE_BYTES = 32 * KIB
+_HOLE_BYTES = 16 * KIB
 _ZEROS = bytes(_HOLE_BYTES)
 
 
@@ -75,12 +75,14 @@ def write_all(descriptor: int, data: memoryview) -> None:
 
 
 def write_sparse(descriptor: int, offset: int, data: memoryview) -> None:
-    """Write `data` at `offset` of a file that has no content there, leaving out long runs of zeros."""
-    start = 0  # of the bytes to be written
-    position = 0
+    """Write `data` at `offset` of a file that has no content there, leaving out blocks of zeros.
+
+    Blocks are aligned in the file, so that the holes are the same however the content is cut into pieces.
+    """
+    start = position = 0  # where the bytes begin that are to be written; where the next block begins
     while position < len(data):
-        end = position + _HOLE_BYTES
-        if end <= len(data) and data[position] == 0 and data[position:end].tobytes() == _ZEROS:
+        end = min(position + _HOLE_BYTES - (offset + position) % _HOLE_BYTES, len(data))
+        if data[position] == 0 and data[position:end].tobytes() == _ZEROS[: end - position]:
             _write_at(descriptor, offset + start, data[start:position])
             start = end
         position = end
