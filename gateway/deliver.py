@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from carnet.decision import Decision, Gate, Outcome
 from carnet.entries import EntryType
-from carnet.errors import IntegrityError, PeerError
+from carnet.errors import IntegrityError, InternalError, PeerError
 from carnet.identifiers import TransferId
 from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
 from carnet.timestamps import format_time
@@ -53,10 +53,10 @@ class Deliver:
         )
         bundle = services.trust.state().fresh(services.clock.now())
         judgement = judge_waybill(services, bundle, Gate.RECEIPT, waybill, destination=services.site)
+        if sealed_key is None:
+            raise InternalError("E-INTERNAL", f"the artifact key of {transfer} is gone")
+        artifact_key = services.keyring.open(sealed_key, transfer.raw)
         try:
-            if sealed_key is None:
-                raise IntegrityError("E-COMMITMENT", f"the artifact key of {transfer} is gone")
-            artifact_key = services.keyring.open(sealed_key, transfer.raw)
             await verify_content(services.store, waybill, packing, segments, artifact_key)
         except (IntegrityError, PeerError) as error:
             judgement = judgement.overruled(Outcome.DENY, "integrity", error.problem, error.remedy)

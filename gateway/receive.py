@@ -237,7 +237,7 @@ class Receive:
 
 
 def own_transfer(tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
-    """Return the transfer if `identity` is its sender; raise `NotFound` E-TRANSFER-UNKNOWN whether it is another's or nobody's."""
+    """Return the transfer if `identity` sends it; raise `NotFound` E-TRANSFER-UNKNOWN, be it another's or nobody's."""
     record = tx.transfer(transfer)
     if record is None or record.sender != identity:
         raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
@@ -254,7 +254,7 @@ def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None
     if lane.mode is not LaneMode.INSPECTED or lane.relays:
         raise CallerError(
             "E-LANE-MODE",
-            f"lane {lane.name} is {lane.mode.value} with {len(lane.relays)} relays; only inspected lanes without relays are carried",
+            f"lane {lane.name} is {lane.mode.value} with {len(lane.relays)} relays; inspected ones without relays are carried",
         )
 
 

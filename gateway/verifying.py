@@ -7,12 +7,11 @@ Steps: (1) index pages open under the artifact key and are canonical; (2) the in
 its root part is the artifact; (3) its segments are exactly the signed segment list; (4) every part's digest is right.
 """
 
-from carnet.errors import IntegrityError
+from carnet.contents import check_contents
 from carnet.flow.opening import NullWriter, open_index, open_parts
 from carnet.flow.progress import Progress
 from carnet.identifiers import SegmentId
 from carnet.index import Index
-from carnet.oci import Role
 from carnet.packing import PackingList, SegmentList
 from carnet.waybill import Waybill
 from gateway.ports import BlobReader
@@ -34,23 +33,6 @@ async def verify_content(
         transfer=packing.transfer,
         closure=waybill.closure,
     )
-    check_index(index, waybill, packing, segments)
+    check_contents(index, waybill, packing, segments)
     await open_parts(index, fetch, suite=packing.suite, writer_of=lambda _part: NullWriter(), progress=Progress())
     return index
-
-
-def check_index(index: Index, waybill: Waybill, packing: PackingList, segments: SegmentList) -> None:
-    """Raise `IntegrityError` E-INDEX unless the index is about the signed waybill and exactly the signed segments."""
-    roots = [entry.part for entry in index.parts if entry.part.role is Role.ARTIFACT]
-    if [root.digest for root in roots] != [waybill.artifact]:
-        raise IntegrityError("E-INDEX", f"the index has {len(roots)} roots, expected the one artifact {waybill.artifact}")
-    if roots[0].media_type != waybill.media_type:
-        raise IntegrityError("E-INDEX", f"the root is of type {roots[0].media_type}, the waybill says {waybill.media_type}")
-    size = sum(entry.part.size for entry in index.parts)
-    if size != waybill.size:
-        raise IntegrityError("E-INDEX", f"the parts have {size} bytes, the waybill says {waybill.size}")
-    if tuple(index.head.bases) != tuple(packing.bases):
-        raise IntegrityError("E-INDEX", "the index names other bases than the packing list")
-    used = {entry.id for entry in index.segments}
-    if len(used) != segments.count or any(entry.id not in used for entry in segments):
-        raise IntegrityError("E-INDEX", f"the index uses {len(used)} segments, the signed list has {segments.count} others")

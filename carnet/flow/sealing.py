@@ -254,8 +254,10 @@ class _Pipeline:
         partly = frozenset(known.id for number, known in enumerate(plan.known) if 0 < len(used[number]) < len(known.row.chunks))
         if partly:
             raise PartlyUsed(partly)
-        bases = [base.packing_digest for base in plan.bases]
-        builder = IndexBuilder(plan.sizes, plan.lineage_key, bases, suite=plan.suite)
+        bases = _used_bases(self._stage.parts, plan.bases)
+        builder = IndexBuilder(
+            plan.sizes, plan.lineage_key, [plan.bases[source - 1].packing_digest for source in bases], suite=plan.suite
+        )
         numbers: dict[int, int] = {}
         for number in sorted(self._introduced):
             if number < len(plan.known) and not used[number]:
@@ -269,16 +271,27 @@ class _Pipeline:
                 chunk_lengths=one.chunk_lengths,
             )
         for entry in self._stage.parts:
-            builder.add_part(entry.part, self._references(builder, numbers, entry.places))
+            builder.add_part(entry.part, self._references(builder, numbers, bases, entry.places))
         return builder.build()
 
-    def _references(self, builder: IndexBuilder, numbers: dict[int, int], places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def _references(
+        self, builder: IndexBuilder, numbers: dict[int, int], bases: list[int], places: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
         for place in places:
             source, segment, chunk = split_place(place)
             if source == 0:
                 yield numbers[segment], chunk
             else:
-                yield builder.use_base_segment(source, self._plan.bases[source - 1].index, segment), chunk
+                base = self._plan.bases[source - 1].index
+                yield builder.use_base_segment(bases.index(source) + 1, base, segment), chunk
+
+
+def _used_bases(parts: Sequence[PartPlaces], bases: Sequence[Base]) -> list[int]:
+    """Return which bases (1-based) something refers to, in order: a base that gave nothing is not named."""
+    if not bases:
+        return []
+    used = {place >> 48 for entry in parts for place in entry.places}
+    return [source for source in range(1, len(bases) + 1) if source in used]
 
 
 def _used_chunks(parts: Sequence[PartPlaces], known: int) -> list[set[int]]:
