@@ -1,8 +1,11 @@
 """Valid documents to change in tests: one of each kind, the same at every call."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from carnet.decision import Decision, Gate, Outcome, Reason
+from carnet.errors import CarnetError
 from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.keys import KemPrivateKey, SigningKey, key_commitment
 from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
@@ -10,6 +13,7 @@ from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
 from carnet.trust import AgentStatement, KemStatement, Lane, LaneMode, Person, Roots, Site, TrustBundle
 from carnet.waybill import ArtifactKind, Declarations, Origin, Party, Waybill
 
+T = TypeVar("T")
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 AT, LATER = "2026-11-24T12:00:00Z", "2026-12-24T12:00:00Z"
 DOMAIN = "acme.example"
@@ -18,6 +22,14 @@ TRANSFER = TransferId("0123456789abcdef" * 2)
 AGENT = SpiffeId.make(DOMAIN, US, "agent", "build-1")
 ARTIFACT_KEY = bytes(range(32))
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+
+
+def outcome(call: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Return what `call` returned, or the code of the error of ours that it raised."""
+    try:
+        return call(), None
+    except CarnetError as error:
+        return None, error.code
 
 
 def signing_key(number: int) -> SigningKey:
