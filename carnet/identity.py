@@ -21,7 +21,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from carnet.encoding import encode_base64
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import CallerError, IntegrityError, PeerError
 from carnet.identifiers import Digest, SpiffeId
@@ -180,8 +179,8 @@ class AgentKeys:
             invite=invite,
             secret=secret,
             csr=csr.decode("ascii"),
-            signing_key=encode_base64(self.signing.public.raw),
-            kem_key=encode_base64(self.kem.public.raw),
+            signing_key=self.signing.public.hex,
+            kem_key=self.kem.public.hex,
         )
 
 

@@ -13,12 +13,12 @@ import hmac
 import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from carnet.encoding import decode_base64
+from carnet.encoding import JsonValue
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import NotAuthorised, PeerError
@@ -30,13 +30,21 @@ from carnet.timestamps import format_time, parse_time
 from carnet.trust import AgentStatement
 from gateway.access import parse_grant
 from gateway.pki import Authority, encode_chain, read_request
-from gateway.ports import Catalog, Clock, Keyring, Log, Transaction
+from gateway.ports import Catalog, Clock, Keyring, Transaction
 from gateway.records import IdentityRecord, InviteRecord
 from gateway.trusting import Trust
 
 INVITE_LIFE: Final = timedelta(hours=1)
 STATEMENT_LIFE: Final = timedelta(days=30)
 _STATEMENT_BACKDATE = timedelta(minutes=5)
+
+
+class Checkpointed(Protocol):
+    """The part of the port `Log` that enrolment needs."""
+
+    async def checkpointed(self, index: int) -> None:
+        """Return when the entry is under a durable signed checkpoint."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,15 @@ class Enrolment:
     """The use cases `enroll` and `renew`."""
 
     def __init__(
-        self, *, catalog: Catalog, log: Log, keyring: Keyring, authority: Authority, trust: Trust, facts: SiteFacts, clock: Clock
+        self,
+        *,
+        catalog: Catalog,
+        log: Checkpointed,
+        keyring: Keyring,
+        authority: Authority,
+        trust: Trust,
+        facts: SiteFacts,
+        clock: Clock,
     ) -> None:
         """Hold the ports."""
         self._catalog = catalog
@@ -98,7 +114,7 @@ class Enrolment:
                 statement=statement.encode(),
             )
             transaction.save_identity(record)
-            fields = {
+            fields: dict[str, JsonValue] = {
                 "identity": invite.identity,
                 "invite": invite.id,
                 "signing_key": keys.signing.hex,
@@ -135,7 +151,7 @@ class Enrolment:
             statement = self._current_statement(record, transaction.now)
             if statement.encode() != record.statement:
                 transaction.save_identity(replace(record, statement=statement.encode()))
-            fields = {"identity": identity, "statement": AgentStatement.read_unverified(statement).digest}
+            fields: dict[str, JsonValue] = {"identity": identity, "statement": AgentStatement.read_unverified(statement).digest}
             return statement, transaction.append(EntryType.AGENT_RENEWED, fields)
 
         statement, index = await self._catalog.write(change)
@@ -210,7 +226,7 @@ async def make_invite(catalog: Catalog, facts: SiteFacts, ca_fingerprint: str, t
 
 def _parse_keys(request: EnrollRequest) -> _AgentKeys:
     try:
-        signing, kem = VerifyingKey(decode_base64(request.signing_key)), KemPublicKey(decode_base64(request.kem_key))
+        signing, kem = VerifyingKey.from_hex(request.signing_key), KemPublicKey.from_hex(request.kem_key)
     except PeerError as error:
         raise PeerError("E-REQUEST", f"a public key in the request: {error.problem}") from None
     return _AgentKeys(read_request(request.csr), signing, kem)

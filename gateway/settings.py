@@ -9,7 +9,7 @@ Spec:       docs/operations.md section "Settings"
 """
 
 import re
-from datetime import timedelta
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -29,7 +29,7 @@ from carnet.identifiers import Jurisdiction, SiteName, SpiffeId
 
 FILE_NAME: Final = "gateway.toml"
 ENVIRONMENT_PREFIX: Final = "CARNET_GATEWAY_"
-_GIB = 1 << 30
+_TIB = 1 << 40
 _PORT_MAX = 65_535
 _TRUST_DOMAIN = r"^[a-z0-9](?:[a-z0-9.-]{0,253}[a-z0-9])?$"
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -70,36 +70,33 @@ class _Section(BaseModel):
 
 
 class Limits(_Section):
-    """What one identity, and all together, may take."""
+    """What one identity, one transfer, and all together, may take; an E-LIMIT error names these keys."""
 
     open_transfers_max: Annotated[int, Field(ge=1)] = 64
-    """Transfers that one identity may have open."""
-    uncommitted_bytes_max: Annotated[int, Field(ge=1)] = 512 * _GIB
-    """Segment bytes that one identity may have stored or pinned without a commit."""
-    transfer_expiry_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 72
-    """Hours after its declaration in which a transfer must be committed and sent."""
+    """Unfinished transfers of one identity."""
+    transfer_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 72
+    """Hours after which an unfinished transfer expires."""
+    uncommitted_bytes_max: Annotated[int, Field(ge=1)] = 4 * _TIB
+    """Sealed bytes that one transfer may bring in."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024
-    """Connections open at once."""
+    """Open connections in all."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64
-    """Connections one identity may have open at once."""
-
-    @property
-    def transfer_expiry(self) -> timedelta:
-        """`transfer_expiry_hours` as a duration."""
-        return timedelta(hours=self.transfer_expiry_hours)
+    """Open connections of one identity, all its runners together."""
 
 
 class Timeouts(_Section):
-    """How long the server waits, in seconds."""
+    """How long the server waits, in seconds, and how slow a body may be."""
 
     handshake_s: Seconds = 5.0
+    """From connection to the end of the TLS handshake."""
     header_s: Seconds = 10.0
-    request_s: Seconds = 300.0
-    """Absolute deadline of one request; the long poll has its own bound."""
+    """From the first byte of a request to the end of its headers."""
+    body_s: Seconds = 900.0
+    """From the first to the last byte of any body."""
     idle_s: Seconds = 75.0
-    """A connection without a request is closed after this."""
+    """Keep-alive without a request."""
     drain_s: Seconds = 15.0
-    """After SIGTERM, requests in flight have this long to finish."""
+    """From SIGTERM until unfinished requests are cut."""
     body_bytes_per_s_min: Annotated[int, Field(ge=0)] = 16 * 1024
     """A body that arrives slower than this is cut."""
 
@@ -212,3 +209,11 @@ def encode_settings(settings: GatewaySettings) -> str:
 def _toml_string(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(f"\\u{ord(char):04x}" if ord(char) < ord(" ") or char == "\x7f" else char for char in escaped) + '"'
+
+
+def make_settings(values: Mapping[str, object]) -> GatewaySettings:
+    """Return settings for a new site from what its operator gave; raise `CallerError` E-USAGE naming what is wrong."""
+    try:
+        return GatewaySettings.model_validate(values)
+    except ValidationError as error:
+        raise CallerError("E-USAGE", first_problem(error), remedy="carnet-gateway init --help") from None

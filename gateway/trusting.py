@@ -75,15 +75,19 @@ class Trust:
 
     def kem(self, site: SiteName, now: datetime) -> KemStatement:
         """Return the newest valid KEM statement of `site`; raise `NotFound` E-SITE-UNKNOWN if none is known."""
-        statements = (statement for _, statement in self._known.kem.values())
-        found = newest_kem(statements, site, SUITE_1, now)
+        found = self.newest_kem(site, now)
         if found is None:
-            raise NotFound(
-                "E-SITE-UNKNOWN",
-                f"no valid KEM statement of site {site} is known here",
-                remedy="try again once its gateway was reached",
-            )
+            remedy = "try again once its gateway was reached"
+            raise NotFound("E-SITE-UNKNOWN", f"no valid KEM statement of site {site} is known here", remedy=remedy)
         return found
+
+    def newest_kem(self, site: SiteName, now: datetime) -> KemStatement | None:
+        """Return the newest KEM statement of `site` that is valid at `now`, or None."""
+        return newest_kem((statement for _, statement in self._known.kem.values()), site, SUITE_1, now)
+
+    def current(self) -> TrustBundle | None:
+        """Return the bundle, fresh or not, or None before the first import."""
+        return self._known.state.bundle if self._known.state else None
 
     async def response(self) -> TrustResponse:
         """Return all that is signed and known here; raise `IntegrityError` E-TRUST before the first import."""

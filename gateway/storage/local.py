@@ -68,15 +68,19 @@ class _Placement:
 class LocalBlobStore:
     """Implements `BlobStore` on a directory of this machine. Close it to end its threads."""
 
-    def __init__(self, directory: Path, *, threads: int = 4, step: Step = no_step) -> None:
-        """Take the directory, make its shards and remove what an earlier crash left in `incoming`. Blocks, some milliseconds."""
+    def __init__(self, directory: Path, *, threads: int = 4, sweep: bool = True, step: Step = no_step) -> None:
+        """Take the directory, make its shards and remove what an earlier crash left in `incoming`. Blocks, some milliseconds.
+
+        Only the server may `sweep`: to anyone beside it, what is in `incoming` may be segments on their way.
+        """
         self._directory = directory
         self._incoming = directory / "incoming"
         self._step = step
         self._names = itertools.count()
         make_directory(self._incoming)
-        for leftover in self._incoming.iterdir():
-            leftover.unlink()
+        if sweep:
+            for leftover in self._incoming.iterdir():
+                leftover.unlink()
         self._make_shards()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
         self._group: BatchThread[_Placement] = BatchThread("store-sync", self._place)

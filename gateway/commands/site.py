@@ -1,0 +1,92 @@
+"""`init`, `serve`, `dev`: a site is made, a site runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.commands.terminal import Directory, Json, Quiet, Terminal, Verbose, serve_until_stopped, wait_for
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the root."""
+    app.command("init")(init)
+    app.command("serve")(serve)
+    app.command("dev")(dev)
+
+
+def init(  # noqa: PLR0913 - a command's flags are its parameters
+    directory: Directory,
+    *,
+    site: Annotated[str, typer.Option(help="The site's name in the trust bundle: a-z, 0-9, -.")],
+    jurisdiction: Annotated[str, typer.Option(help="Country whose law applies: ISO 3166-1 (DE) or 3166-2 (US-VA).")],
+    operator: Annotated[str, typer.Option(help="The legal person that runs the site.")],
+    trust_domain: Annotated[str, typer.Option(help="The organisation's trust domain, the same at all its sites.")],
+    url: Annotated[str, typer.Option(help="Where agents and peers reach the site: https://host:port.")],
+    listen: Annotated[list[str] | None, typer.Option(help="Address to listen on, host:port; may be repeated.")] = None,
+    dns: Annotated[list[str] | None, typer.Option(help="Further name or address for the certificate; may be repeated.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a new site in DIR: keys, certificate authority, catalog, first policy, settings.
+
+    Its site-card.json is what you hand to the holders of the root keys. The site serves nobody until a trust bundle that names it
+    is imported with `carnet-gateway trust import`.
+    """
+    from datetime import UTC, datetime
+
+    from gateway.offline import create_site
+    from gateway.settings import make_settings
+    from gateway.sitedir import SitePaths, first_policy
+
+    values = {"site": site, "jurisdiction": jurisdiction, "operator": operator, "trust_domain": trust_domain, "url": url}
+    settings = make_settings({**values, "hosts": tuple(dns or ()), **({"listen": tuple(listen)} if listen else {})})
+    root = directory.absolute()
+    key = wait_for(create_site(root, settings, first_policy(), datetime.now(UTC)))
+    card = SitePaths(root).card
+    Terminal(json, quiet, verbose).done(
+        {"site": settings.site, "directory": str(root), "card": str(card), "signing_key": key.hex},
+        [f"site {settings.site} is made in {root}", f"signing key  {key.hex}", f"hand out     {card}"],
+    )
+
+
+def serve(directory: Directory, *, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Serve the site in DIR until SIGTERM or Ctrl-C; requests in flight may finish. Logs go to standard error."""
+    from gateway.assembly import serve as serve_site
+    from gateway.settings import load_settings
+
+    settings = load_settings(directory)
+    if verbose:
+        settings = settings.model_copy(update={"log_level": "debug"})
+    terminal = Terminal(quiet=quiet, verbose=verbose)
+
+    def ready(port: int) -> None:
+        terminal.note(f"site {settings.site} serves {settings.url} (port {port})")
+
+    serve_until_stopped(lambda stop: serve_site(settings, ready=ready, stop=stop))
+
+
+def dev(
+    directory: Directory,
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on loopback; 0 is any free one.")] = 0,
+    verbose: Verbose = False,
+) -> None:
+    """Serve one ready-to-use site for trying out, on loopback only; DIR is made if it is absent and kept if it is not.
+
+    Prints one line of JSON once it accepts connections: url, registry, console, ca, cert and key (a person with every role but
+    approver), person (that person's signing key), config (for `carnet --config`). Ends within three seconds of SIGTERM.
+    """
+    from gateway.assembly import serve as serve_site
+    from gateway.dev import prepare
+
+    ready_site = wait_for(prepare(Path(directory).absolute(), port))
+    settings = ready_site.settings.model_copy(update={"log_level": "debug"}) if verbose else ready_site.settings
+    serve_until_stopped(lambda stop: serve_site(settings, ready=lambda _: _announce(ready_site.announcement), stop=stop))
+
+
+def _announce(announcement: dict[str, str]) -> None:
+    import json
+
+    print(json.dumps(announcement), flush=True)  # noqa: T201 - the line that a starter waits for

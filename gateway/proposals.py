@@ -1,0 +1,203 @@
+"""The trust bundle in the making: proposed by operators, signed by offline roots, imported by each site.
+
+A proposal is the bundle's envelope with the signatures it has so far, in a file that travels from root to root. Values in, values
+out; the commands read and write the files.
+
+Rules:      1. a proposal follows one bundle: its version is one more  2. a changed proposal loses its signatures
+            3. whatever does not fit together is refused before anyone signs it
+Spec:       docs/operations.md section "Trust bundles"; docs/statements.md section "Trust bundle"
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import CallerError, PeerError
+from carnet.identifiers import AgentName, LaneName, SiteName
+from carnet.keys import SigningKey, VerifyingKey, parse_public_key
+from carnet.limits import TRUST_BUNDLE_BYTES_MAX
+from carnet.statement import parse_model
+from carnet.suites import SUITE_1
+from carnet.timestamps import format_time
+from carnet.trust import Lane, LaneMode, Person, Roots, Site, SiteCard, TrustBundle
+
+EXPIRES_DAYS: Final = 90
+"""Default life of a bundle; the workflow of renewing it is one `propose --from`, the signatures, one import a site."""
+_KEY_HEX_CHARS = 64
+_CARD_BYTES_MAX = 128 * 1024
+_FILE_BYTES_MAX = 64 * 1024
+Named = TypeVar("Named", Site, Lane, Person)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What differs from the bundle before; entries of a name that is there replace it, `without` removes."""
+
+    roots: tuple[VerifyingKey, ...] = ()
+    threshold: int | None = None
+    cards: tuple[SiteCard, ...] = ()
+    lanes: tuple[Lane, ...] = ()
+    people: tuple[Person, ...] = ()
+    without: tuple[str, ...] = ()
+    """Names of sites, lanes and people that the new bundle lacks."""
+    life: timedelta = timedelta(days=EXPIRES_DAYS)
+
+
+def propose(current: TrustBundle | None, change: Change, now: datetime) -> TrustBundle:
+    """Return the bundle that follows `current` (None: the first one), with `change`; nothing is signed yet.
+
+    Raises:
+        CallerError: E-USAGE naming what is missing or does not fit together.
+    """
+    return _build(current, change, (current.version if current else 0) + 1, now)
+
+
+def amend(pending: TrustBundle, change: Change, now: datetime) -> TrustBundle:
+    """Return a pending proposal with one more change, under the same version; raises as `propose`."""
+    return _build(pending, change, pending.version, now)
+
+
+def unsigned(bundle: TrustBundle) -> Envelope:
+    """Return the envelope that roots will sign."""
+    return Envelope(TrustBundle.payload_type, bundle.payload(), ())
+
+
+def read_proposal(path: Path) -> tuple[Envelope, TrustBundle]:
+    """Return envelope and bundle of a file, signatures unverified; raise `CallerError` E-CONFIG naming the file if it is none."""
+    data = read_bounded(path, TRUST_BUNDLE_BYTES_MAX)
+    try:
+        envelope = parse_envelope(data, bytes_max=TRUST_BUNDLE_BYTES_MAX)
+        return envelope, TrustBundle.read_unverified(envelope)
+    except PeerError as error:
+        raise CallerError(
+            "E-CONFIG", f"{path} is not a trust bundle: {error.problem}", remedy="name a proposal or a bundle"
+        ) from None
+
+
+def sign_proposal(envelope: Envelope, key: SigningKey) -> Envelope:
+    """Return the envelope with the signature of a root: one of the bundle's own, or of the one it replaces.
+
+    Whether the key is a root of the bundle before cannot be seen from the file, so any key may sign; `signed_roots` counts.
+    """
+    return envelope.with_signature(key)
+
+
+def signed_roots(envelope: Envelope, bundle: TrustBundle) -> tuple[VerifyingKey, ...]:
+    """Return those of the bundle's own roots whose key ids are among the signatures; import verifies them."""
+    signers = {signature.keyid for signature in envelope.signatures}
+    return tuple(key for key in bundle.roots.keys if key.keyid in signers)
+
+
+def read_card(path: Path) -> SiteCard:
+    """Return the site card in a file; raise `CallerError` E-CONFIG naming the file and what is wrong."""
+    try:
+        return parse_model(SiteCard, read_bounded(path, _CARD_BYTES_MAX), bytes_max=_CARD_BYTES_MAX)
+    except PeerError as error:
+        raise CallerError("E-CONFIG", f"{path} is not a site card: {error.problem}", remedy="name a site-card.json") from None
+
+
+def parse_public(text: str) -> VerifyingKey:
+    """Return a public signing key given as 64 hex digits, as its line, or as the path of a file with that line."""
+    if len(text) == _KEY_HEX_CHARS and "/" not in text and not Path(text).exists():
+        return VerifyingKey.from_hex(text)
+    line = text if text.startswith("carnet-") else read_bounded(Path(text), _FILE_BYTES_MAX).decode("ascii", "replace")
+    try:
+        key = parse_public_key(line)
+    except PeerError:
+        key = None
+    if not isinstance(key, VerifyingKey):
+        raise CallerError(
+            "E-USAGE", f"not a public signing key: {ascii(text)[:120]}", remedy="name the .pub file that `new-root` wrote"
+        )
+    return key
+
+
+def parse_lane(text: str) -> Lane:
+    """Return the lane in `NAME=ORIGIN:DEST[,DEST]...[:sealed]`; raise `CallerError` E-USAGE otherwise."""
+    name, _, way = text.partition("=")
+    pieces = way.split(":")
+    if not name or len(pieces) not in {2, 3} or pieces[2:] not in ([], ["sealed"], ["inspected"]):
+        raise CallerError("E-USAGE", f"not a lane: {ascii(text)[:120]}", remedy="write NAME=ORIGIN:DEST[,DEST]...[:sealed]")
+    return Lane(
+        name=LaneName(name),
+        origin=SiteName(pieces[0]),
+        destinations=tuple(SiteName(site) for site in pieces[1].split(",")),
+        mode=LaneMode(pieces[2]) if pieces[2:] else LaneMode.INSPECTED,
+        suites=(SUITE_1,),
+    )
+
+
+def parse_person(text: str) -> Person:
+    """Return the person in `NAME=PUBLIC-KEY:role[,role]...`; raise `CallerError` E-USAGE otherwise."""
+    name, _, rest = text.partition("=")
+    key, mark, roles = rest.rpartition(":")
+    if not name or not mark or not key:
+        raise CallerError("E-USAGE", f"not a person: {ascii(text)[:120]}", remedy="write NAME=PUBLIC-KEY:role[,role]...")
+    try:
+        return Person(name=AgentName(name), keys=(parse_public(key),), roles=tuple(role for role in roles.split(",") if role))
+    except ValidationError as error:
+        raise CallerError("E-USAGE", f"person {ascii(name)[:80]}: {_first(error)}") from None
+
+
+def read_bounded(path: Path, bytes_max: int) -> bytes:
+    """Return the content of a small file; raise `CallerError` E-CONFIG naming it if it is missing, unreadable or longer."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(bytes_max + 1)
+    except OSError as error:
+        raise CallerError("E-CONFIG", f"{path} cannot be read: {error.strerror}", remedy="name a file that exists") from None
+    if len(data) > bytes_max:
+        raise CallerError("E-CONFIG", f"{path} is longer than {bytes_max} bytes")
+    return data
+
+
+def _build(before: TrustBundle | None, change: Change, version: int, now: datetime) -> TrustBundle:
+    keys = change.roots or (before.roots.keys if before else ())
+    if not keys:
+        raise CallerError("E-USAGE", "a first bundle needs its roots", remedy="give --root for each, and --threshold")
+    threshold = change.threshold or (before.roots.threshold if before and not change.roots else len(keys))
+    sites = _merge(before.sites if before else (), (card.site() for card in change.cards), change.without)
+    if not sites:
+        raise CallerError("E-USAGE", "a bundle needs at least one site", remedy="give --site for each site-card.json")
+    try:
+        return TrustBundle(
+            version=version,
+            issued=format_time(now),
+            expires=format_time(now + change.life),
+            trust_domain=_trust_domain(before, change.cards),
+            roots=Roots(keys=keys, threshold=threshold),
+            sites=sites,
+            lanes=_merge(before.lanes if before else (), change.lanes, change.without),
+            people=_merge(before.people if before else (), change.people, change.without),
+            policy_owners=before.policy_owners if before else (),
+            witnesses=before.witnesses if before else (),
+        )
+    except ValidationError as error:
+        raise CallerError(
+            "E-USAGE", f"the bundle does not fit together: {_first(error)}", remedy="correct what is named"
+        ) from None
+
+
+def _trust_domain(before: TrustBundle | None, cards: Iterable[SiteCard]) -> str:
+    domains = ({before.trust_domain} if before else set()) | {card.trust_domain for card in cards}
+    if len(domains) != 1:
+        raise CallerError("E-USAGE", f"sites of different trust domains: {', '.join(sorted(domains))}", remedy="a bundle has one")
+    return domains.pop()
+
+
+def _merge(before: Iterable[Named], added: Iterable[Named], without: tuple[str, ...]) -> tuple[Named, ...]:
+    """Return entries by name: those before, replaced or followed by those added, without those named."""
+    named = {entry.name: entry for entry in before} | {entry.name: entry for entry in added}
+    return tuple(entry for name, entry in named.items() if name not in without)
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(piece) for piece in first["loc"])
+    words = first["msg"].removeprefix("Value error, ")
+    return f"{path}: {words}" if path else words

@@ -1,0 +1,204 @@
+"""The site directory: what lies where, and how a new one is made.
+
+Made once, by `init`; afterwards the server and the commands find everything through the paths here. The settings file is written
+last, so a directory in which `init` was interrupted is no site.
+
+Rules:      1. nothing that exists is overwritten  2. directories 0700, files 0600: it is one operating system user's
+            3. the site card holds public values only
+Layout:     gateway.toml | site-card.json | keys/ ca/ trust/ policy/ store/ log/ | catalog.sqlite
+Spec:       docs/operations.md section "Site directory"
+"""
+
+import stat
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from carnet.encoding import JsonValue
+from carnet.entries import EntryType
+from carnet.errors import CallerError
+from carnet.keys import VerifyingKey
+from carnet.trust import SiteCard
+from gateway.keyring import FileKeyring, create_keys, read_private_file, rotate_kem, static_key_path
+from gateway.pki import Authority, encode_chain, encode_key, new_key, parse_key, renewal_due
+from gateway.ports import Catalog, Transaction
+from gateway.settings import FILE_NAME, GatewaySettings, encode_settings
+from gateway.storage.durable import make_directory, write_durable
+
+CATALOG_NAME: Final = "catalog.sqlite"
+CARD_NAME: Final = "site-card.json"
+_DIRECTORIES = ("keys", "ca", "trust", "policy", "store", "log")
+
+
+@dataclass(frozen=True)
+class SitePaths:
+    """Where everything of the site in `root` is."""
+
+    root: Path
+
+    @property
+    def keys(self) -> Path:
+        """Secret keys, and the site's TLS certificate."""
+        return self.root / "keys"
+
+    @property
+    def tls_key(self) -> Path:
+        """The TLS key, PEM."""
+        return self.keys / "tls.key"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """The TLS certificate and its issuing CA, PEM, leaf first."""
+        return self.keys / "tls.crt"
+
+    @property
+    def authority_key(self) -> Path:
+        """The issuing CA's key, PEM."""
+        return self.root / "ca" / "issuing.key"
+
+    @property
+    def authority_certificate(self) -> Path:
+        """The issuing CA's certificate, PEM."""
+        return self.root / "ca" / "issuing.crt"
+
+    @property
+    def proposal(self) -> Path:
+        """The pending change of the trust bundle, if there is one."""
+        return self.root / "trust" / "proposal.json"
+
+    @property
+    def policy(self) -> Path:
+        """The directory of policy files."""
+        return self.root / "policy"
+
+    @property
+    def catalog(self) -> Path:
+        """The catalog's database."""
+        return self.root / CATALOG_NAME
+
+    @property
+    def store(self) -> Path:
+        """The segments."""
+        return self.root / "store"
+
+    @property
+    def log(self) -> Path:
+        """The published log: checkpoint and tiles."""
+        return self.root / "log"
+
+    @property
+    def card(self) -> Path:
+        """What the site hands to the roots."""
+        return self.root / CARD_NAME
+
+
+def create_directory(paths: SitePaths, settings: GatewaySettings, policy: str, now: datetime) -> Authority:
+    """Make the directories, keys, CA, certificate and first policy of a new site; `finish_directory` completes it. Blocks.
+
+    Raises:
+        CallerError: E-CONFIG if there is a site, or part of one, already.
+    """
+    if (paths.root / FILE_NAME).exists() or paths.keys.exists():
+        raise CallerError("E-CONFIG", f"{paths.root} holds a site already, or part of one", remedy="choose an empty directory")
+    for directory in (paths.root, *(paths.root / name for name in _DIRECTORIES)):
+        make_directory(directory)
+        directory.chmod(stat.S_IRWXU)
+    create_keys(paths.keys)
+    authority = Authority.create(settings.site, now)
+    write_durable(paths.authority_key, encode_key(authority.key))
+    write_durable(paths.authority_certificate, authority.pem)
+    issue_own_certificate(paths, settings, authority, now)
+    write_durable(paths.policy / "policy.yaml", policy.encode("utf-8"))
+    return authority
+
+
+def finish_directory(paths: SitePaths, settings: GatewaySettings, authority: Authority, signing_key: VerifyingKey) -> SiteCard:
+    """Write the site card and, last, the settings; the directory is a site from then on. Blocks."""
+    card = SiteCard(
+        name=settings.site,
+        jurisdiction=settings.jurisdiction,
+        operator=settings.operator,
+        urls=(settings.url,),
+        tls_ca=authority.pem.decode("ascii"),
+        signing_key=signing_key,
+        trust_domain=settings.trust_domain,
+    )
+    write_durable(paths.card, card.encode() + b"\n")
+    write_durable(paths.root / FILE_NAME, encode_settings(settings).encode("utf-8"))
+    return card
+
+
+async def record_site(catalog: Catalog, keyring: FileKeyring, settings: GatewaySettings, now: datetime) -> None:
+    """Write the first entry of the site's log, then its first KEM key with its statement."""
+    fields: dict[str, JsonValue] = {
+        "site": settings.site,
+        "jurisdiction": settings.jurisdiction,
+        "operator": settings.operator,
+        "signing_key": keyring.signing.public.hex,
+    }
+
+    def record(transaction: Transaction) -> None:
+        transaction.append(EntryType.SITE_CREATED, fields)
+
+    await catalog.write(record)
+    await rotate_kem(catalog, keyring, settings.site, now)
+
+
+def load_authority(paths: SitePaths, credentials: Path | None = None) -> Authority:
+    """Return the issuing CA; raise `CallerError` E-CONFIG naming what is missing, damaged or open to others. Blocks."""
+    key_path = static_key_path("issuing.key", paths.root / "ca", credentials)
+    key = read_private_file(key_path).encode("ascii")
+    try:
+        certificate = paths.authority_certificate.read_bytes()
+    except OSError as error:
+        raise CallerError("E-CONFIG", f"{paths.authority_certificate} cannot be read: {error.strerror}") from None
+    return Authority.parse(certificate, key)
+
+
+def issue_own_certificate(paths: SitePaths, settings: GatewaySettings, authority: Authority, now: datetime) -> None:
+    """Write a new TLS key and certificate of the site. Blocks.
+
+    The two files are replaced one after the other; a crash between leaves a pair that does not match, which
+    `renew_own_certificate` finds at the next start.
+    """
+    key = new_key()
+    certificate = authority.issue_gateway(settings.identity, key.public_key(), settings.certificate_hosts, now)
+    write_durable(paths.tls_key, encode_key(key))
+    write_durable(paths.tls_certificate, encode_chain(certificate, authority.certificate))
+
+
+def renew_own_certificate(paths: SitePaths, settings: GatewaySettings, authority: Authority, now: datetime) -> bool:
+    """Issue a new certificate if the present one is due, damaged, of another CA or lacks a host; tell whether it did. Blocks.
+
+    Called at start and by maintenance; the server then loads the pair again.
+    """
+    if _is_current(paths, settings, authority, now):
+        return False
+    issue_own_certificate(paths, settings, authority, now)
+    return True
+
+
+def first_policy() -> str:
+    """Return the policy of a new site: within the site only."""
+    return files("gateway").joinpath("data/first-policy.yaml").read_text("utf-8")
+
+
+def _is_current(paths: SitePaths, settings: GatewaySettings, authority: Authority, now: datetime) -> bool:
+    try:
+        leaf, issuer = x509.load_pem_x509_certificates(paths.tls_certificate.read_bytes())
+        key = parse_key(read_private_file(paths.tls_key).encode("ascii"))
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, CallerError, x509.ExtensionNotFound):
+        return False
+    hosts = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+    return (
+        issuer == authority.certificate
+        and leaf.public_key() == key.public_key()
+        and hosts == set(settings.certificate_hosts)
+        and names.get_values_for_type(x509.UniformResourceIdentifier) == [settings.identity]
+        and not renewal_due(leaf, now)
+    )
