@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.agent.moving import Head, write_all
 
 from agent.sinks import open_sink
 from carnet.archive import TRAILER, Member, MemberType, encode_header, encode_member, padding
 from carnet.errors import CallerError, CarnetError, IntegrityError
 from carnet.identifiers import Digest
 from carnet.oci import EMPTY_CONFIG, OCI_EMPTY, OCI_MANIFEST, TAR, ArtifactKind, Descriptor, Role, artifact_manifest
+from tests.agent.moving import Head, write_all
 
 ROOT = Member(b"", MemberType.DIRECTORY, 0o755, 0)
 
@@ -33,7 +33,9 @@ def directory(path: bytes, mode: int = 0o755) -> bytes:
 
 
 def raw(name: bytes, flag: bytes = b"0", target: bytes = b"", content: bytes = b"") -> bytes:
-    return encode_header(name, flag, mode=0o644, mtime=0, size=len(content), target=target) + content + bytes(padding(len(content)))
+    return (
+        encode_header(name, flag, mode=0o644, mtime=0, size=len(content), target=target) + content + bytes(padding(len(content)))
+    )
 
 
 def unpack(path: Path, archive: bytes, media_type: str = TAR) -> None:

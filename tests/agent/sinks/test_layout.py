@@ -3,13 +3,13 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.agent.layouts import Layout, blobs_of, simple_image
-from tests.agent.moving import move, read_all
 
 from agent.sinks import open_sink
 from agent.sources import open_source
 from carnet.errors import CallerError, IntegrityError
 from carnet.oci import OCI_LAYER_TAR, ArtifactKind
+from tests.agent.layouts import Layout, blobs_of, simple_image
+from tests.agent.moving import move, read_all
 
 
 def entries_of(path: Path) -> list[dict[str, object]]:

@@ -6,13 +6,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tests.agent.layouts import blobs_of, simple_image
-from tests.agent.moving import move, read_all
 
 from agent.sinks import open_sink
 from agent.sources import open_source
 from carnet.errors import CallerError, CarnetError, IntegrityError
 from carnet.oci import OCI_LAYER_GZIP, OCI_LAYER_TAR, ArtifactKind, Manifest, Role, parse_manifest
+from tests.agent.layouts import blobs_of, simple_image
+from tests.agent.moving import move, read_all
 
 
 def hex_of(content: bytes) -> str:
@@ -22,9 +22,9 @@ def hex_of(content: bytes) -> str:
 class Archive:
     """What an old `docker save` writes."""
 
-    def __init__(self, path: Path, format: int = tarfile.USTAR_FORMAT) -> None:
+    def __init__(self, path: Path, form: int = tarfile.USTAR_FORMAT) -> None:
         self.path = path
-        self.tar = tarfile.open(path, "w", format=format)
+        self.tar = tarfile.open(path, "w", format=form)  # noqa: SIM115 - closed by close
         self.images: list[dict[str, object]] = []
 
     def file(self, name: str, content: bytes) -> str:
@@ -53,7 +53,11 @@ class Archive:
 def old_archive(path: Path) -> list[bytes]:
     archive = Archive(path)
     one, two = b"layer one" * 100, b"layer two"
-    layers = [archive.file("aa/layer.tar", one), archive.link("bb/layer.tar", "../aa/layer.tar"), archive.file("cc/layer.tar", two)]
+    layers = [
+        archive.file("aa/layer.tar", one),
+        archive.link("bb/layer.tar", "../aa/layer.tar"),
+        archive.file("cc/layer.tar", two),
+    ]
     archive.image(["app:v1"], layers, ["sha256:" + hex_of(content) for content in (one, one, two)])
     archive.close()
     return [one, two]
@@ -75,9 +79,9 @@ def test_an_old_archive_becomes_an_image_and_its_digest_is_known(tmp_path: Path)
     assert [layer.digest.hex for layer in document.layers] == [hex_of(layers[0]), hex_of(layers[0]), hex_of(layers[1])]
 
 
-@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_compressed_layers_are_kept_and_the_manifest_comes_last(tmp_path: Path, format: int) -> None:
-    archive = Archive(tmp_path / "app.tar", format)
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_compressed_layers_are_kept_and_the_manifest_comes_last(tmp_path: Path, form: int) -> None:
+    archive = Archive(tmp_path / "app.tar", form)
     packed = gzip.compress(b"layer", mtime=0)
     archive.image(["app:v1"], [archive.file("long/" * 40 + "layer.tar", packed)], ["sha256:" + hex_of(b"layer")])
     archive.close()
@@ -100,7 +104,7 @@ def test_an_archive_with_two_images_needs_a_name(tmp_path: Path) -> None:
     archive.image(["docker.io/library/other:v2"], [layer], [])
     archive.close()
 
-    with pytest.raises(CallerError, match="it has: app:v1, docker.io/library/other:v2"):
+    with pytest.raises(CallerError, match=r"it has: app:v1, docker\.io/library/other:v2"):
         open_source(f"docker-archive:{tmp_path}/two.tar")
     assert open_source(f"docker-archive:{tmp_path}/two.tar:app").title == "app:v1"
     assert open_source(f"docker-archive:{tmp_path}/two.tar:other:v2").title == "docker.io/library/other:v2"
@@ -108,7 +112,9 @@ def test_an_archive_with_two_images_needs_a_name(tmp_path: Path) -> None:
 
 def test_an_image_keeps_its_digest_through_an_archive(tmp_path: Path) -> None:
     simple_image(tmp_path / "layout", b"layer" * 50_000)
-    heads = move(open_source(f"oci:{tmp_path}/layout"), open_sink(f"docker-archive:{tmp_path}/app.tar:app:v1", ArtifactKind.IMAGE))
+    heads = move(
+        open_source(f"oci:{tmp_path}/layout"), open_sink(f"docker-archive:{tmp_path}/app.tar:app:v1", ArtifactKind.IMAGE)
+    )
 
     source = open_source(f"docker-archive:{tmp_path}/app.tar:app:v1")
     again = move(source, open_sink(f"oci:{tmp_path}/to:v1", source.kind))

@@ -2,13 +2,13 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.agent.layouts import Layout, blobs_of, encode, simple_image
-from tests.agent.moving import move, read_all
 
 from agent.sinks import open_sink
 from agent.sources import open_source
 from carnet.errors import CallerError, CapacityError, CarnetError, IntegrityError
 from carnet.oci import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_TAR, OCI_LAYER_ZSTD, OCI_MANIFEST, ArtifactKind, Role
+from tests.agent.layouts import Layout, blobs_of, encode, simple_image
+from tests.agent.moving import move, read_all
 
 
 def two_platforms(path: Path) -> Layout:
@@ -164,7 +164,9 @@ def test_a_manifest_with_other_bytes_than_its_digest_is_refused(tmp_path: Path) 
 
 def test_a_foreign_layer_that_is_not_there_is_explained(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "from")
-    layer = layout.blob(b"windows", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", urls=["https://example.com/l"])
+    layer = layout.blob(
+        b"windows", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", urls=["https://example.com/l"]
+    )
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": layout.blob(b"{}", OCI_CONFIG), "layers": [layer]}
     layout.tag(layout.blob(encode(manifest), OCI_MANIFEST), "v1")
     assert open_source(f"oci:{tmp_path}/from").kind is ArtifactKind.IMAGE
@@ -220,7 +222,9 @@ def test_a_malformed_layout_is_refused(tmp_path: Path, name: str, content: bytes
     assert caught.value.code == "E-SOURCE"
 
 
-@pytest.mark.parametrize("text", ["oci:", "oci:nowhere", "", "nowhere", "ftp:x", "docker://alpine", "file:", "dir:nowhere", "file:nowhere"])
+@pytest.mark.parametrize(
+    "text", ["oci:", "oci:nowhere", "", "nowhere", "ftp:x", "docker://alpine", "file:", "dir:nowhere", "file:nowhere"]
+)
 def test_what_is_no_source_is_refused_with_what_is(text: str) -> None:
     with pytest.raises(CarnetError) as caught:
         open_source(text)

@@ -3,16 +3,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.agent.moving import move, read_all
 
 from agent.sinks import open_sink
 from agent.sources import open_source
 from agent.sources.one_blob import StreamSource, display_title
 from carnet.errors import CallerError, IntegrityError
 from carnet.oci import OCTET_STREAM, TITLE, ArtifactKind, Manifest, Role, parse_manifest
+from tests.agent.moving import move, read_all
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"{}", bytes(200_000), os.urandom(300_000)], ids=["0", "1", "config", "zeros", "random"])
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"{}", bytes(200_000), os.urandom(300_000)], ids=["0", "1", "config", "zeros", "random"]
+)
 def test_a_file_comes_back_equal(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "from").write_bytes(content)
 
