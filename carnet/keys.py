@@ -35,6 +35,20 @@ WRAP_OVERHEAD_BYTES: Final = 1136
 
 _MLKEM_PUBLIC_BYTES = 1184
 _KEYID_BYTES = 16
+# Points of order 1, 2, 4 and 8 in every encoding, sign bit cleared. Under such a key anyone can sign anything, so one person
+# could make an approval that nobody can be held to; RFC 8032 leaves the check to the protocol.
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(text)
+    for text in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
 _Public = TypeVar("_Public", "VerifyingKey", "KemPublicKey")
 _HPKE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
@@ -50,9 +64,11 @@ class VerifyingKey:
     __slots__ = ("_key", "keyid", "raw")
 
     def __init__(self, raw: bytes) -> None:
-        """Take the 32 raw bytes; raise `PeerError` E-FORMAT if they are not 32."""
+        """Take the 32 raw bytes; raise `PeerError` E-FORMAT if they are not 32, or a point that signs for everyone."""
         if len(raw) != SIGNING_PUBLIC_BYTES:
             raise PeerError("E-FORMAT", f"Ed25519 public key of {len(raw)} bytes, expected {SIGNING_PUBLIC_BYTES}")
+        if bytes((*raw[:-1], raw[-1] & 0x7F)) in _SMALL_ORDER:
+            raise PeerError("E-FORMAT", "Ed25519 public key of small order")
         self.raw = bytes(raw)
         self.keyid = key_id(self.raw)
         self._key = Ed25519PublicKey.from_public_bytes(self.raw)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from carnet.errors import IntegrityError, PeerError
 from carnet.identifiers import TransferId
 from carnet.keys import (
+    _SMALL_ORDER,
     WRAP_OVERHEAD_BYTES,
     KemPrivateKey,
     KemPublicKey,
@@ -143,6 +144,36 @@ def test_what_is_no_kem_key_is_refused(raw):
     assert caught.value.code == "E-FORMAT"
 
 
+PRIME, CURVE_D = 2**255 - 19, -121665 * pow(121666, -1, 2**255 - 19) % (2**255 - 19)
+
+
+def order_divides_eight(raw):
+    """Return whether `raw`, sign bit cleared, is a point P with 8P the neutral one (RFC 8032 section 5.1.4 formulas)."""
+    y = int.from_bytes(raw, "little") % PRIME
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, -1, PRIME) % PRIME
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    if (x * x - square) % PRIME:
+        x = x * pow(2, (PRIME - 1) // 4, PRIME) % PRIME
+    assert (x * x - square) % PRIME == 0, "not on the curve"
+    for _ in range(3):
+        product = CURVE_D * x * x * y * y
+        x, y = (
+            2 * x * y * pow(1 + product, -1, PRIME) % PRIME,
+            (y * y + x * x) * pow(1 - product, -1, PRIME) % PRIME,
+        )
+    return (x, y) == (0, 1)
+
+
+def test_a_key_under_which_anyone_can_sign_is_refused():
+    assert len(_SMALL_ORDER) == 7
+    for raw in _SMALL_ORDER:
+        assert order_divides_eight(raw)
+        for signed in (raw, raw[:-1] + bytes([raw[-1] | 0x80])):
+            with pytest.raises(PeerError, match="small order"):
+                VerifyingKey(signed)
+    assert not order_divides_eight(signing_key(2).public.raw[:-1] + bytes([signing_key(2).public.raw[-1] & 0x7F]))
+
+
 @pytest.mark.parametrize("text", ["", "ab" * 31, "ab" * 33, "AB" * 32, " ab" * 32, "zz" * 32])
 def test_a_key_in_hex_has_one_spelling(text):
     with pytest.raises(PeerError):
@@ -212,3 +243,10 @@ def test_the_key_commitment_depends_on_key_and_transfer():
     assert key_commitment(1, bytes(32), one) != key_commitment(1, b"\1" * 32, one)
     with pytest.raises(PeerError, match="unknown suite"):
         key_commitment(9, bytes(32), one)
+
+
+def test_public_keys_are_values_shown_by_their_id():
+    for key, same in [(kem_key(1).public, kem_key(1).public), (signing_key(1).public, signing_key(1).public)]:
+        assert {key: 1}[same] == 1
+        assert repr(key).endswith(f"({key.keyid})")
+        assert key.hex not in repr(key)

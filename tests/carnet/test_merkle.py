@@ -199,3 +199,11 @@ def test_a_state_that_fits_no_tree_is_refused(size, state):
 def test_a_leaf_of_another_length_is_refused():
     with pytest.raises(IntegrityError):
         FrontierTree().append(b"short")
+
+
+@pytest.mark.parametrize(("old", "new"), [(3, 4), (5, 9), (6, 8)])
+def test_an_empty_proof_shows_no_growth(old, new):
+    with pytest.raises(IntegrityError) as caught:
+        verify_consistency(old, root_of(MADE[:old]), new, root_of(MADE[:new]), [])
+
+    assert caught.value.code == "E-PROOF"

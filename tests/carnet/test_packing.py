@@ -107,3 +107,10 @@ def test_a_packing_list_accepts_its_segment_list_only():
 def test_a_packing_list_that_cannot_be_is_refused(changes):
     with pytest.raises(ValidationError):
         packing_list(**changes)
+
+
+def test_a_segment_list_is_a_value():
+    assert hash(segment_list()) == hash(SegmentList.parse(segment_list().encode()))
+    assert repr(segment_list()) == "SegmentList(count=5, bytes=5010)"
+    assert segment_list() != segment_list().encode()
+    assert "text" not in segment_list()

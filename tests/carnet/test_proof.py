@@ -3,13 +3,14 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from carnet.checkpoint import Checkpoint, log_origin, sign_checkpoint
-from carnet.encoding import encode_base64, parse_json
+from carnet.encoding import canonical, encode_base64, parse_json
 from carnet.entries import EntryType, LogEvent, commit_event
 from carnet.errors import CarnetError, IntegrityError, PeerError
 from carnet.merkle import leaf_hash, prove_inclusion, root_of
-from carnet.proof import EntryProof, encode_tlog_proof, parse_tlog_proof, verify_entry_proof
+from carnet.proof import EntryProof, OpeningModel, encode_tlog_proof, parse_tlog_proof, verify_entry_proof
 from carnet.statement import parse_model
 from tests.carnet.samples import AT, DOMAIN, EU, signing_key
 
@@ -166,3 +167,16 @@ def test_a_changed_byte_of_a_proof_never_changes_what_it_proves(data):
 
 def test_a_repr_of_a_proof_shows_no_value():
     assert "allow" not in repr(made())
+
+
+def test_an_opening_holds_no_float():
+    with pytest.raises(ValidationError, match="float"):
+        OpeningModel(salt="0" * 64, value=0.5)
+
+
+def test_extra_data_cannot_replace_the_lines_of_the_text_form():
+    extra = encode_base64(canonical({"entry": made().entry, "openings": {}, "index": 4}))
+    lines = encode_tlog_proof(made()).decode().split("\n")
+
+    with pytest.raises(PeerError, match="not a c2sp"):
+        parse_tlog_proof("\n".join([lines[0], f"extra {extra}", *lines[2:]]).encode())

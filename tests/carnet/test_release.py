@@ -156,3 +156,10 @@ def test_resume_keys_of_another_length_are_refused():
 
 def test_the_commitment_in_the_sample_is_that_of_its_key():
     assert packing_list().key_commitment == key_commitment(1, ARTIFACT_KEY, TRANSFER).hex()
+
+
+def test_a_field_too_long_for_its_length_is_no_part_of_an_info():
+    long = packing_list().model_copy(update={"transfer": TRANSFER})
+
+    with pytest.raises(ValueError, match="65535"):
+        release_info(long, "x" * 65_536, kem_key(1).public.digest)

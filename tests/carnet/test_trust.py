@@ -289,3 +289,14 @@ def test_the_newest_valid_kem_key_is_taken():
     assert newest_kem(statements, EU, 1, NOW + timedelta(days=40)) is None
     with pytest.raises(ValidationError):
         kem_statement(not_after="2026-11-24T12:00:00Z")
+
+
+@pytest.mark.parametrize("key", [5, None, "00", "zz" * 32])
+def test_a_key_in_a_statement_is_hex_of_a_key(key):
+    with pytest.raises(PeerError, match="signing_key"):
+        parse_model(SiteCard, {"v": 1, "trust_domain": DOMAIN, **site(EU).to_json(), "signing_key": key})
+
+
+def test_a_certificate_is_pem():
+    with pytest.raises(ValidationError, match="PEM"):
+        site(EU, tls_ca="MIIB")
