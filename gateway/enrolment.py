@@ -3,7 +3,8 @@
 The invite's secret is used in the same transaction that creates the identity and appends the log entry. The certificate is
 issued after that entry is under a checkpoint: no identity acts that the log does not know.
 
-Rules:      1. an invite works once and for an hour  2. unknown, used, expired and wrong look the same, with equal work
+Rules:      1. an invite works once; the very same request is answered again, in case its answer was lost
+            2. unknown, used, expired and wrong look the same, with equal work
             3. the site decides the name; the request brings public keys only  4. nothing is enrolled under an expired bundle
 Spec:       docs/protocol.md section "Enrolment"; SECURITY 7.3
 """
@@ -103,27 +104,9 @@ class Enrolment:
         keys, secret = _parse_keys(request), decode_secret(request.secret)  # (1)
         self._trust.require_fresh(self._clock.now())  # (2)
 
-        def change(transaction: Transaction) -> tuple[IdentityRecord, Envelope, int]:
-            invite = _use_invite(transaction, request.invite, secret)
-            statement = self._state(invite.identity, keys.signing, keys.kem, transaction.now)
-            record = IdentityRecord(
-                identity=invite.identity,
-                kind="agent",
-                grants=invite.grants,
-                enrolled_at=transaction.now,
-                statement=statement.encode(),
-            )
-            transaction.save_identity(record)
-            fields: dict[str, JsonValue] = {
-                "identity": invite.identity,
-                "invite": invite.id,
-                "signing_key": keys.signing.hex,
-                "kem_key": keys.kem.digest,
-                "grants": list(invite.grants),
-            }
-            return record, statement, transaction.append(EntryType.AGENT_ENROLLED, fields)
-
-        record, statement, index = await self._catalog.write(change)  # (3)
+        record, statement, index = await self._catalog.write(
+            lambda transaction: self._admit(transaction, request.invite, keys, secret)
+        )  # (3)
         await self._log.checkpointed(index)  # (4)
         return EnrollResponse(  # (5)
             name=AgentName(record.identity.name),
@@ -157,6 +140,43 @@ class Enrolment:
         statement, index = await self._catalog.write(change)
         await self._log.checkpointed(index)
         return RenewResponse(certificate=self._issue(identity, tls_key), agent_statement=statement.to_json())
+
+    def _admit(
+        self, transaction: Transaction, number: str, keys: _AgentKeys, secret: bytes
+    ) -> tuple[IdentityRecord, Envelope, int]:
+        """Use the invite and create the identity, or find it created by this very request, whose answer was lost."""
+        invite = _check_invite(transaction, number, secret)
+        if invite.used_at is not None:
+            return self._repeat(transaction, invite, keys)
+        transaction.save_invite(replace(invite, used_at=transaction.now))
+        statement = self._state(invite.identity, keys.signing, keys.kem, transaction.now)
+        record = IdentityRecord(
+            identity=invite.identity,
+            kind="agent",
+            grants=invite.grants,
+            enrolled_at=transaction.now,
+            statement=statement.encode(),
+        )
+        transaction.save_identity(record)
+        fields: dict[str, JsonValue] = {
+            "identity": invite.identity,
+            "invite": invite.id,
+            "signing_key": keys.signing.hex,
+            "kem_key": keys.kem.digest,
+            "grants": list(invite.grants),
+        }
+        return record, statement, transaction.append(EntryType.AGENT_ENROLLED, fields)
+
+    def _repeat(self, transaction: Transaction, invite: InviteRecord, keys: _AgentKeys) -> tuple[IdentityRecord, Envelope, int]:
+        """Answer again to whoever has the secret and the same keys; to anyone else the invite is used up."""
+        record = transaction.identity(invite.identity)
+        if record is None or record.statement is None:
+            raise _refused()
+        envelope = parse_envelope(record.statement)
+        statement = AgentStatement.read_unverified(envelope)
+        if (statement.signing_key, statement.kem_key) != (keys.signing, keys.kem):
+            raise _refused()
+        return record, envelope, transaction.append(EntryType.AGENT_RENEWED, {"identity": record.identity, "invite": invite.id})
 
     def _current_statement(self, record: IdentityRecord, now: datetime) -> Envelope:
         """Return the identity's statement, or a new one for the same keys when the old one nears its end."""
@@ -232,13 +252,15 @@ def _parse_keys(request: EnrollRequest) -> _AgentKeys:
     return _AgentKeys(read_request(request.csr), signing, kem)
 
 
-def _use_invite(transaction: Transaction, number: str, secret: bytes) -> InviteRecord:
-    """Mark the invite used and return it; every reason to refuse looks the same and costs the same (rule 2)."""
+def _check_invite(transaction: Transaction, number: str, secret: bytes) -> InviteRecord:
+    """Return the invite, used or not, if secret and time are right; every reason to refuse looks and costs the same (rule 2)."""
     invite = transaction.invite(number)
     given = hashlib.sha256(secret).digest()
     matches = hmac.compare_digest(invite.secret_sha256 if invite else bytes(len(given)), given)
-    if invite is None or not matches or invite.used_at is not None or transaction.now >= invite.expires_at:
-        raise NotAuthorised("E-INVITE", "the invite is not valid")
-    used = replace(invite, used_at=transaction.now)
-    transaction.save_invite(used)
-    return used
+    if invite is None or not matches or transaction.now >= invite.expires_at:
+        raise _refused()
+    return invite
+
+
+def _refused() -> NotAuthorised:
+    return NotAuthorised("E-INVITE", "the invite is not valid")
