@@ -4,7 +4,7 @@ Policy reads it as declared facts, the weakest kind: what the sender says about 
 
 Rules:      1. the originator's agent belongs to the origin site  2. it ends after it begins
             3. destinations are named, each once  4. an absent declaration is an absent fact, never an empty one
-Spec:       docs/statements.md section "Waybill"; DESIGN terms in docs/glossary.md
+Spec:       docs/statements.md section "Waybill"
 Example:    >>> sorted(Declarations(purpose="spare part").to_json())
             ['data_categories', 'labels', 'parties', 'purpose']
 """

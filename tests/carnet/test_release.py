@@ -43,7 +43,7 @@ def test_a_release_survives_its_encoding():
     ],
 )
 def test_a_release_does_not_open_under_another_packing_list(changes):
-    """SECURITY section 2, splice between transfers: everything is in the info."""
+    """A splice between transfers: everything is in the info."""
     other = packing_list(**changes)
 
     with pytest.raises(IntegrityError) as caught:
