@@ -57,6 +57,7 @@ transfers = Table(
     Index(None, "created_at", "id"),
     Index(None, "sender", "created_at", "id"),
     Index(None, "state", "created_at", "id"),
+    Index(None, "sender", "state", "created_at", "id"),
     Index(None, "sender", "lane", "repository", "created_at"),
     Index(None, "packing_digest"),
 )

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 
 from sqlalchemy import and_, bindparam, delete, exists, literal, or_, select, tuple_, update
 
@@ -52,6 +53,12 @@ _OPEN = Statement(
     )
     .order_by(_t.created_at.desc(), _t.id.desc())
     .limit(1)
+)
+_OVERDUE = Statement(
+    select(schema.transfers)
+    .where(_t.state.in_([literal("declared"), literal("receiving")]), _t.expires_at <= bindparam("now"))
+    .order_by(_t.expires_at)
+    .limit(LIMIT)
 )
 _BASES = Statement(
     select(schema.transfers)
@@ -106,13 +113,22 @@ class Transfers(Session):
         Raises:
             CallerError: E-REQUEST if `before` is no cursor.
         """
-        values: dict[str, str | int] = {"limit": limit, **{f"state_{number}": state for number, state in enumerate(states)}}
+        values: dict[str, str | int] = {"limit": limit}
         if sender is not None:
             values["sender"] = sender
         if before is not None:
             values["created_at"], values["id"] = self._position(before)
-        listing = _listing(with_sender=sender is not None, states=len(states), with_before=before is not None)
-        return [_transfer_of(row) for row in self._all(listing, **values)]
+        listing = _listing(with_sender=sender is not None, with_state=bool(states), with_before=before is not None)
+        if not states:
+            return [_transfer_of(row) for row in self._all(listing, **values)]
+        # One page a state, each read in order from its index, then merged: a list of states in one query would sort them all.
+        pages = [self._all(listing, state=state, **values) for state in dict.fromkeys(states)]
+        newest = sorted(chain.from_iterable(pages), key=lambda row: (row["created_at"], row["id"]), reverse=True)
+        return [_transfer_of(row) for row in newest[:limit]]
+
+    def overdue(self, *, limit: int) -> list[TransferRecord]:
+        """Return overdue unfinished transfers; see `Transaction.overdue`."""
+        return [_transfer_of(row) for row in self._all(_OVERDUE, now=to_micros(self.now), limit=limit)]
 
     def _position(self, cursor: str) -> tuple[int, str]:
         """Return the place in the order of the transfer that a cursor names; its text has whole seconds, the row knows better."""
@@ -243,13 +259,13 @@ class Documents(Session):
 
 
 @cache
-def _listing(*, with_sender: bool, states: int, with_before: bool) -> Statement:
+def _listing(*, with_sender: bool, with_state: bool, with_before: bool) -> Statement:
     """Return the listing with exactly these filters, so that each has an index of its own."""
     clause = select(schema.transfers)
     if with_sender:
         clause = clause.where(_t.sender == bindparam("sender"))
-    if states:
-        clause = clause.where(_t.state.in_([bindparam(f"state_{number}") for number in range(states)]))
+    if with_state:
+        clause = clause.where(_t.state == bindparam("state"))
     if with_before:
         clause = clause.where(tuple_(_t.created_at, _t.id) < tuple_(bindparam("created_at"), bindparam("id")))
     return Statement(clause.order_by(_t.created_at.desc(), _t.id.desc()).limit(LIMIT))

@@ -140,6 +140,12 @@ def _make_transfers() -> None:
     op.create_index(op.f("ix_transfers_packing_digest"), "transfers", ["packing_digest"], unique=False)
     op.create_index(op.f("ix_transfers_sender_created_at_id"), "transfers", ["sender", "created_at", "id"], unique=False)
     op.create_index(
+        op.f("ix_transfers_sender_state_created_at_id"),
+        "transfers",
+        ["sender", "state", "created_at", "id"],
+        unique=False,
+    )
+    op.create_index(
         op.f("ix_transfers_sender_lane_repository_created_at"),
         "transfers",
         ["sender", "lane", "repository", "created_at"],

@@ -1,0 +1,90 @@
+import pytest
+from carnet.errors import CallerError, IntegrityError
+from carnet.identifiers import Repository, SiteName, Tag
+from gateway.records import ArtifactRecord
+
+from tests.gateway.samples import APP, START, digest, transfer, transfer_id
+
+US, EU = SiteName("us"), SiteName("eu")
+
+
+def artifact(repository="app", tag="v1", number=1):
+    return ArtifactRecord(
+        repository=Repository(repository),
+        tag=Tag(tag),
+        transfer=transfer_id(number),
+        digest=digest(tag),
+        kind="image",
+        media_type="application/vnd.oci.image.manifest.v1+json",
+        size=2**33,
+        origin=US,
+        delivered_at=START,
+    )
+
+
+@pytest.fixture
+async def kept(catalog):
+    await catalog.write(lambda t: (t.save_transfer(transfer(1)), t.save_transfer(transfer(2))))
+    return catalog
+
+
+async def test_a_tag_points_to_the_last_artifact_saved(kept):
+    await kept.write(lambda t: t.save_artifact(artifact(number=1)))
+    await kept.write(lambda t: t.save_artifact(artifact(number=2)))
+
+    assert await kept.read(lambda t: t.artifact(APP, Tag("v1"))) == artifact(number=2)
+    assert await kept.read(lambda t: (t.artifact_users(transfer_id(1)), t.artifact_users(transfer_id(2)))) == (0, 1)
+
+
+async def test_a_removed_tag_points_to_nothing(kept):
+    await kept.write(lambda t: t.save_artifact(artifact()))
+
+    await kept.write(lambda t: (t.remove_artifact(APP, Tag("v1")), t.remove_artifact(APP, Tag("v2"))))
+
+    assert await kept.read(lambda t: t.artifact(APP, Tag("v1"))) is None
+
+
+async def test_artifacts_come_in_pages_by_repository_then_tag(kept):
+    names = [("app", "v1"), ("app", "v2"), ("app/web", "v1"), ("app-2", "V1"), ("zoo", "_")]
+    await kept.write(lambda t: [t.save_artifact(artifact(*name)) for name in names])
+
+    seen, after = [], None
+    while page := await kept.read(lambda t, after=after: t.artifacts(limit=2, after=after)):
+        seen += [(record.repository, record.tag) for record in page]
+        after = f"{page[-1].repository}:{page[-1].tag}"
+
+    assert seen == sorted(names)
+    only = await kept.read(lambda t: t.artifacts(repository="app", after="app:v1"))
+    assert [record.tag for record in only] == ["v2"]
+
+
+async def test_a_cursor_of_another_form_is_refused(kept):
+    with pytest.raises(CallerError):
+        await kept.read(lambda t: t.artifacts(after="app"))
+
+
+class TestTurns:
+    async def test_a_turn_is_remembered_for_each_origin(self, kept):
+        await kept.write(lambda t: t.save_turn(US, APP, Tag("v1"), 3, digest("three")))
+
+        assert await kept.read(lambda t: t.turn(US, APP, Tag("v1"))) == (3, digest("three"))
+        assert await kept.read(lambda t: t.turn(EU, APP, Tag("v1"))) is None
+
+    @pytest.mark.parametrize(("turn", "waybill", "refused"), [(2, "two", True), (3, "other", True), (3, "three", False)])
+    async def test_a_turn_never_goes_back(self, kept, turn, waybill, refused):
+        await kept.write(lambda t: t.save_turn(US, APP, Tag("v1"), 3, digest("three")))
+
+        try:
+            await kept.write(lambda t: t.save_turn(US, APP, Tag("v1"), turn, digest(waybill)))
+        except IntegrityError as refusal:
+            assert refused
+            assert refusal.code == "E-ROLLBACK"
+        else:
+            assert not refused
+        assert await kept.read(lambda t: t.turn(US, APP, Tag("v1"))) == (3, digest("three"))
+
+    async def test_a_gap_is_allowed(self, kept):
+        await kept.write(lambda t: t.save_turn(US, APP, Tag("v1"), 3, digest("three")))
+        await kept.write(lambda t: t.save_turn(US, APP, Tag("v1"), 9, digest("nine")))
+
+        assert (await kept.read(lambda t: t.turn(US, APP, Tag("v1"))))[0] == 9

@@ -1,0 +1,55 @@
+import sqlite3
+
+import pytest
+from gateway.catalog import artifacts, identities, log_rows, migrate, segments, transfers, work
+from gateway.catalog.statements import Statement
+
+MODULES = (artifacts, identities, log_rows, segments, transfers, work)
+BUILT = {
+    "artifacts": [artifacts._listing(with_after=a, with_repository=r) for a in (False, True) for r in (False, True)],
+    "transfers": [
+        transfers._listing(with_sender=s, with_state=n, with_before=b)
+        for s in (False, True)
+        for n in (False, True)
+        for b in (False, True)
+    ],
+    "due": [work._due(3), work._earliest(3)],
+}
+STATEMENTS = {f"{m.__name__}.{n}": v for m in MODULES for n, v in vars(m).items() if isinstance(v, Statement)} | {
+    f"{name}.{number}": statement for name, found in BUILT.items() for number, statement in enumerate(found)
+}
+IN_ORDER = ("artifacts USING PRIMARY KEY", "identities USING INDEX", "transfers USING INDEX", "jobs USING INDEX")
+"""Listings walk a whole index in order and stop at their limit; that is no scan of a table."""
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory):
+    path = tmp_path_factory.mktemp("catalog") / "catalog.sqlite"
+    migrate.upgrade(path)
+    connection = sqlite3.connect(path)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS))
+def test_every_statement_fits_the_tables_and_uses_an_index(connection, name):
+    sql = STATEMENTS[name].sql
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", Anything())]
+
+    scans = [step for step in plan if step.startswith("SCAN") and not any(index in step for index in IN_ORDER)]
+    allowed = {"gateway.catalog.artifacts", "artifacts.0", "gateway.catalog.work._RECOVER"}
+    assert scans == [] or name in allowed, plan
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(STATEMENTS) if name.startswith(("transfers.", "artifacts."))])
+def test_no_listing_sorts_what_it_could_read_in_order(connection, name):
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {STATEMENTS[name].sql}", Anything())]
+
+    assert not any("TEMP B-TREE FOR ORDER BY" in step for step in plan), plan
+
+
+class Anything(dict):
+    """Gives every parameter a value."""
+
+    def __missing__(self, name):
+        return 1
