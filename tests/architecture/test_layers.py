@@ -5,10 +5,10 @@ import sys
 
 from tests.architecture.tree import ROOT, graph, imported, report, sources
 
-EDGE = ("gateway.http", "gateway.registry", "gateway.console", "gateway.telemetry", "gateway.commands", "gateway.cli")
-ADAPTERS = ("gateway.storage", "gateway.catalog", "gateway.translog", "gateway.lists", "gateway.keyring")
-ASSEMBLERS = ("gateway.assembly", "gateway.setup", "gateway.dev", "gateway.sitedir", "gateway.offline", "gateway.commands")
-"""What builds a site, or works on one that is not running: the only places that name concrete adapters."""
+EDGE = ("gateway.http", "gateway.registry", "gateway.console", "gateway.commands", "gateway.cli")
+ADAPTERS = ("gateway.storage", "gateway.catalog", "gateway.translog", "gateway.lists", "gateway.keyring", "gateway.jobs")
+ASSEMBLERS = ("gateway.assembly", "gateway.maintenance", "gateway.sitedir", "gateway.offline", "gateway.dev", "gateway.commands")
+"""What builds a site, keeps it going, or works on one that is not running: the only places that name concrete adapters."""
 PORTS = ("gateway.ports", "gateway.records", "gateway.settings")
 IMPURE = (
     *("aiohttp", "asyncio", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "shutil"),
