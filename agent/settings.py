@@ -110,7 +110,7 @@ def load_settings(given: Path | None = None) -> AgentSettings:
     except (SettingsError, ValueError) as error:
         raise CallerError("E-CONFIG", f"{path}: {str(error).splitlines()[0].lstrip(': ')}") from None
     base = path.parent.resolve() if path else user_settings_file().parent
-    return found.model_copy(update={"identity_dir": base / found.identity_dir.expanduser()})
+    return AgentSettings.model_validate({**found.model_dump(), "identity_dir": base / found.identity_dir.expanduser()})
 
 
 def first_problem(error: ValidationError) -> str:

@@ -41,8 +41,10 @@ def parse_address(text: str) -> tuple[str, int]:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not port.isascii() or not port.isdigit() or int(port) > _PORT_MAX or not bare:
         raise ValueError(f"not host:port: {ascii(text)[:80]}")
-    if bare != host or _HOST.fullmatch(bare) is None:
+    if bare != host:
         ip_address(bare)
+    elif _HOST.fullmatch(bare) is None:
+        raise ValueError(f"not a host: {ascii(host)[:80]}")
     return bare, int(port)
 
 
@@ -183,7 +185,7 @@ def load_settings(directory: Path) -> GatewaySettings:
     moved = {"data_dir": base / found.data_dir}
     if found.credentials_dir is not None:
         moved["credentials_dir"] = base / found.credentials_dir
-    return found.model_copy(update=moved)
+    return GatewaySettings.model_validate({**found.model_dump(), **moved})
 
 
 def first_problem(error: ValidationError) -> str:
