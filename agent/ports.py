@@ -124,8 +124,8 @@ class Sink(Protocol):
     Order: `begin`, then for each part in the closure's order `part`, its writes, `close`; then `commit` or `abort`. One part is
     open at a time. The caller has verified every digest before it commits. Durability: after `commit` returns, the artifact is
     under its final name and survives a crash; before, nothing is under that name, and what is left of a crash has a name that
-    starts with `.carnet-`. Errors: `CallerError` E-SINK, with what is in the way; `IntegrityError` for a closure that is not
-    what the kind promises.
+    starts with `.carnet-`. Errors: `CallerError` E-SINK, with what is in the way; `Unavailable` E-DISK-FULL; `IntegrityError` or
+    `PeerError` E-FORMAT for a closure that is not what the kind promises.
     """
 
     def begin(self, root: PartHead) -> None:

@@ -76,6 +76,8 @@ LAYOUT_ENTRIES_MAX: Final = 20_000
 """Manifests that one OCI layout lists; each is read to find what refers to the artifact."""
 ARCHIVE_MEMBERS_MAX: Final = 1_000_000
 """Members of one tar, and entries of one directory tree."""
+DOCKER_MEMBERS_MAX: Final = 100_000
+"""Files and links of one Docker archive; where each lies is held in memory."""
 ARCHIVE_PATH_BYTES_MAX: Final = 4 * KIB
 """A path, or the target of a link, in a tar."""
 ARCHIVE_DEPTH_MAX: Final = 128

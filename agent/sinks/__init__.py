@@ -6,6 +6,7 @@ Rules:      1. a sink is named `scheme:rest`, or `-`  2. what a kind cannot be w
 import os
 from pathlib import Path
 
+from agent.names import shown
 from agent.ports import Sink
 from agent.sinks.directory import DirectoryContent
 from agent.sinks.docker_archive import DockerArchiveSink
@@ -70,11 +71,13 @@ def _check_kind(text: str, kind: ArtifactKind, fitting: tuple[ArtifactKind, ...]
     if kind not in fitting:
         article = "an" if kind in (ArtifactKind.IMAGE, ArtifactKind.INDEX) else "a"
         words = "image index" if kind is ArtifactKind.INDEX else str(kind)
-        raise CallerError("E-SINK", f"{article} {words} cannot be written to {text}", remedy=f"write it to {_FITTING[kind]}")
+        raise CallerError(
+            "E-SINK", f"{article} {words} cannot be written to {shown(text)}", remedy=f"write it to {_FITTING[kind]}"
+        )
 
 
 def _unknown(text: str) -> CallerError:
     remedy = f"write a sink as one of: {FORMS}"
     if text and os.path.isdir(os.path.dirname(text) or "."):  # noqa: PTH112, PTH120 - names may be any bytes
-        remedy = f"did you mean file:{text}, dir:{text} or oci:{text}:TAG? {remedy}"
-    return CallerError("E-SINK", f"not a sink: {text or 'empty text'}", remedy=remedy)
+        remedy = f"did you mean file:{shown(text)}, dir:{shown(text)} or oci:{shown(text)}:TAG? {remedy}"
+    return CallerError("E-SINK", f"not a sink: {shown(text) or 'empty text'}", remedy=remedy)

@@ -16,6 +16,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.names import shown
 from agent.sinks.staging import parent_of, remove_tree, sink_errors, sync_directory, temporary_beside, write_sparse
 from carnet.archive import ArchiveReader, Member, MemberType, sort_key
 from carnet.errors import CallerError, IntegrityError, InternalError
@@ -84,10 +85,10 @@ class DirectoryContent:
         if not os.path.lexists(self._path):
             return
         if os.path.islink(self._path) or not os.path.isdir(self._path):  # noqa: PTH112, PTH114 - names may be any bytes
-            raise CallerError("E-SINK", f"{self._path} is there and is not a directory")
+            raise CallerError("E-SINK", f"{shown(self._path)} is there and is not a directory")
         with os.scandir(self._path) as found:
             if next(found, None) is not None:
-                raise CallerError("E-SINK", f"{self._path} is there and is not empty")
+                raise CallerError("E-SINK", f"{shown(self._path)} is there and is not empty")
 
 
 @dataclass(slots=True)

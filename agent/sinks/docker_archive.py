@@ -27,7 +27,7 @@ class DockerArchiveSink:
         """Prepare to write `path`, as the image `name` (`repository:tag`) if given; nothing is written before `begin`."""
         check_replaceable(path)
         self._path = path
-        self._name = name
+        self._name = None if name is None else _with_tag(name)
         self._file: StagedFile | None = None
         self._root: KeptPart | None = None
 
@@ -66,7 +66,7 @@ class DockerArchiveSink:
         document = parse_manifest(self._root.data, self._root.head.media_type)
         if not isinstance(document, Manifest):
             raise IntegrityError("E-FORMAT", "the root is not the manifest of one image")
-        annotations = {} if self._name is None else {"io.containerd.image.name": self._name, REF_NAME: self._tag}
+        annotations = {} if self._name is None else {"io.containerd.image.name": _qualified(self._name), REF_NAME: self._tag}
         head = self._root.head
         entry = encode_descriptor(Descriptor(head.media_type, head.digest, head.size, annotations=annotations))
         images: JsonValue = [
@@ -106,3 +106,15 @@ class DockerArchiveSink:
 
 def _blob_name(digest: Digest) -> str:
     return f"blobs/sha256/{digest.hex}"
+
+
+def _with_tag(name: str) -> str:
+    return name if ":" in name.rpartition("/")[2] else name + ":latest"
+
+
+def _qualified(name: str) -> str:
+    """Return a name with its registry, as containerd stores it; without one Docker Hub is meant."""
+    first, slash, _ = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return name
+    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"

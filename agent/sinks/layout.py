@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.names import shown
 from agent.ports import PartHead, PartWriter
 from agent.sinks.staging import (
     CountedWriter,
@@ -119,14 +120,14 @@ class LayoutSink:
         """Return the `index.json` of the layout that is there; raise `CallerError` E-SINK if it is none."""
         marker, index = Path(self._path, "oci-layout"), Path(self._path, "index.json")
         if not marker.is_file() or not index.is_file():
-            raise CallerError("E-SINK", f"{self._path} is there and is not an OCI layout")
+            raise CallerError("E-SINK", f"{shown(self._path)} is there and is not an OCI layout")
         try:
             with index.open("rb") as file:
                 data = file.read(MANIFEST_BYTES_MAX + 1)
             parse_manifest(data, OCI_INDEX)
             return parse_object(data, bytes_max=MANIFEST_BYTES_MAX)
         except PeerError as error:
-            raise CallerError("E-SINK", f"{self._path}/index.json is not sound: {error.problem}") from None
+            raise CallerError("E-SINK", f"{shown(self._path)}/index.json is not sound: {error.problem}") from None
 
     def _create(self, entries: list[JsonValue]) -> bool:
         """Make a new layout appear at once; say whether nobody else made one meanwhile."""

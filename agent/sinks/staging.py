@@ -5,6 +5,7 @@ Rules:      1. a temporary lies beside its final name and is called `.carnet-<ra
             4. blocks of zeros are not written: they are holes, and read as zeros
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -13,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agent.names import shown
 from agent.ports import PartHead
-from carnet.errors import CallerError, CapacityError, IntegrityError
+from carnet.errors import CallerError, CapacityError, IntegrityError, Unavailable
 from carnet.limits import KIB
 
 TEMPORARY_PREFIX = ".carnet-"
@@ -24,11 +26,14 @@ _ZEROS = bytes(_HOLE_BYTES)
 
 @contextmanager
 def sink_errors(what: str) -> Iterator[None]:
-    """Turn an `OSError` into a `CallerError` E-SINK that names `what`."""
+    """Turn an `OSError` into `Unavailable` E-DISK-FULL, or else `CallerError` E-SINK, that names `what`."""
     try:
         yield
     except OSError as error:
-        raise CallerError("E-SINK", f"cannot write {what}: {(error.strerror or 'input/output error').lower()}") from error
+        problem = f"cannot write {shown(what)}: {(error.strerror or 'input/output error').lower()}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable("E-DISK-FULL", problem, remedy="free space there and run the same command again") from error
+        raise CallerError("E-SINK", problem) from error
 
 
 def temporary_beside(path: str) -> str:
@@ -43,20 +48,13 @@ def parent_of(path: str) -> str:
 
 def check_replaceable(path: str) -> None:
     """Raise `CallerError` E-SINK if something other than a regular file is at `path`."""
-    with suppress(FileNotFoundError), sink_errors_but_absence(path):
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise CallerError("E-SINK", f"{path} is there and is not a regular file")
-
-
-@contextmanager
-def sink_errors_but_absence(what: str) -> Iterator[None]:
-    """Do as `sink_errors`, but let `FileNotFoundError` pass."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CallerError("E-SINK", f"cannot look at {what}: {(error.strerror or 'input/output error').lower()}") from error
+    with sink_errors(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            return
+    if not stat.S_ISREG(mode):
+        raise CallerError("E-SINK", f"{shown(path)} is there and is not a regular file")
 
 
 def sync_directory(path: str) -> None:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.names import shown
 from agent.ports import Source
 from agent.sources.directory import DirectorySource
 from agent.sources.docker_archive import DockerArchiveSource
-from agent.sources.files import shown
 from agent.sources.layout import LayoutSource
 from agent.sources.one_blob import FileSource, StreamSource
 from carnet.errors import CallerError

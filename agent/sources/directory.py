@@ -14,9 +14,10 @@ import stat
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from agent.names import base_name, display_title, shown
 from agent.ports import BinaryReader, PartSpec
-from agent.sources.files import Fingerprint, changed, open_regular, shown, source_errors
-from agent.sources.one_blob import display_title, one_blob_parts
+from agent.sources.files import Fingerprint, changed, open_regular, source_errors
+from agent.sources.one_blob import one_blob_parts
 from carnet.archive import MODE_MASK, SYMBOLIC_LINK_MODE, TRAILER, Member, MemberType, encode_member, padding
 from carnet.errors import CallerError, CapacityError
 from carnet.limits import ARCHIVE_DEPTH_MAX, ARCHIVE_MEMBERS_MAX, PART_BYTES_MAX
@@ -59,7 +60,7 @@ class DirectorySource:
 
     def __init__(self, path: str) -> None:
         """Walk the tree; raise `CallerError` E-SOURCE or `CapacityError` E-LIMIT for what cannot be sent, by name."""
-        self.title = display_title(os.path.basename(os.path.abspath(path)))  # noqa: PTH100, PTH119 - names may be any bytes
+        self.title = display_title(base_name(path))
         self._path = path
         self._survey = survey(path)
         if self._survey.size > PART_BYTES_MAX:

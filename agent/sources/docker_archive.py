@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.names import base_name, display_title, shown
 from agent.ports import BinaryReader, PartSpec
-from agent.sources.files import BytesReader, WatchedFiles, open_file, open_regular, shown, source_errors
-from agent.sources.one_blob import display_title
+from agent.sources.files import BytesReader, WatchedFiles, open_file, open_regular, source_errors
 from agent.sources.tar_members import TarMember, TarMembers
 from carnet.encoding import JsonValue, parse_json
 from carnet.errors import CallerError, CapacityError, CarnetError, IntegrityError, InternalError, PeerError
@@ -78,7 +78,7 @@ class DockerArchiveSource:
         self._watched = WatchedFiles()
         self._before = self._watched.watch(path, shown(path), follow=True)
         examined = _examine(path, self._before.size, name)
-        self.title = display_title(examined.image.names[0] if examined.image.names else os.path.basename(path))  # noqa: PTH119
+        self.title = display_title(examined.image.names[0] if examined.image.names else base_name(path))
         self.media_type = examined.media_type
         self._examined = examined
         self._manifest = examined.manifest

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.names import shown
 from carnet.errors import CallerError, IntegrityError
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -95,12 +96,6 @@ class WatchedFiles:
 def changed(path: str) -> IntegrityError:
     """Return the error for a file that changed while it was read."""
     return IntegrityError("E-SOURCE-CHANGED", f"{shown(path)} changed while it was read")
-
-
-def shown(path: str | bytes) -> str:
-    """Return `path` for an error: printable characters as they are, all others escaped."""
-    text = os.fsdecode(path)
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class FileReader:

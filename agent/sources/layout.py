@@ -13,9 +13,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from agent.names import base_name, display_title, shown
 from agent.ports import BinaryReader, PartSpec
-from agent.sources.files import Fingerprint, WatchedFiles, open_file, read_small, shown
-from agent.sources.one_blob import display_title
+from agent.sources.files import Fingerprint, WatchedFiles, open_file, read_small
 from carnet.closure import Closure, ClosurePart, walk_closure
 from carnet.encoding import parse_object
 from carnet.errors import CallerError, CapacityError, IntegrityError, PeerError
@@ -47,7 +47,7 @@ class LayoutSource:
         root = _choose(entries, referrers.has_subject, shown(path), tag=tag, digest=digest)
         self.digest: Digest | None = root.digest
         self.media_type = root.media_type
-        self.title = display_title(root.annotations.get(REF_NAME) or os.path.basename(os.path.abspath(path)))  # noqa: PTH100, PTH119
+        self.title = display_title(root.annotations.get(REF_NAME) or base_name(path))
         self._closure = self._walk(root, referrers)
         self.kind: ArtifactKind = kind_of(self._closure.root)
         for part in self._closure.parts:

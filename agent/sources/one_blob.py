@@ -1,18 +1,14 @@
-"""Files and streams: an OCI artifact of one blob, whose manifest is made once the blob has been read.
-
-The title is for people: control characters and bytes that are not UTF-8 are written as `%XX`, any script is kept as it is and
-nothing is normalised. It is not meant to be turned back into a name; where the content goes is the reader's choice.
-"""
+"""Files and streams: an OCI artifact of one blob, whose manifest is made once the blob has been read."""
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 
+from agent.names import base_name, display_title, shown
 from agent.ports import BinaryReader, PartSpec
-from agent.sources.files import BytesReader, Fingerprint, WatchedFiles, open_file, shown, source_errors
+from agent.sources.files import BytesReader, Fingerprint, WatchedFiles, open_file, source_errors
 from carnet.errors import CallerError, CapacityError, InternalError
 from carnet.identifiers import Digest
-from carnet.limits import PART_BYTES_MAX, TEXT_CHARS_MAX
+from carnet.limits import PART_BYTES_MAX
 from carnet.oci import (
     EMPTY_CONFIG,
     OCI_EMPTY,
@@ -28,18 +24,6 @@ from carnet.oci import (
 FILE_KINDS = frozenset({ArtifactKind.FILE, ArtifactKind.PATCH, ArtifactKind.BUNDLE})
 """What one file can be sent as."""
 _STDIN = 0
-
-
-def display_title(name: str | bytes) -> str:
-    """Return `name` as a title: `%XX` for control characters, surrogates and bytes that are not UTF-8; at most TEXT_CHARS_MAX."""
-    text = os.fsdecode(name)
-    parts = (
-        char
-        if unicodedata.category(char) not in ("Cc", "Cs")
-        else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
-        for char in text
-    )
-    return "".join(parts)[:TEXT_CHARS_MAX]
 
 
 def one_blob_parts(
@@ -78,7 +62,7 @@ class FileSource:
         if kind not in FILE_KINDS:
             raise CallerError("E-SOURCE", f"a file cannot be sent as {kind}, only as {', '.join(sorted(FILE_KINDS))}")
         self.kind = kind
-        self.title = display_title(os.path.basename(os.path.abspath(path)))  # noqa: PTH100, PTH119 - names may be any bytes
+        self.title = display_title(base_name(path))
         self._path = path
         self._watched = WatchedFiles()
         self._before: Fingerprint = self._watched.watch(path, shown(path), follow=True)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from carnet.archive import BLOCK_BYTES, checksum_holds, padding, parse_extended, parse_octal
 from carnet.errors import CallerError, CapacityError
-from carnet.limits import ARCHIVE_MEMBERS_MAX, ARCHIVE_PATH_BYTES_MAX, PAX_BYTES_MAX
+from carnet.limits import ARCHIVE_PATH_BYTES_MAX, DOCKER_MEMBERS_MAX, PAX_BYTES_MAX
 
 ReadAt = Callable[[int, int], bytes]
 """`(offset, count) -> bytes`: at most `count` bytes; fewer only at the end of the file."""
 
 _LINKS_FOLLOWED_MAX = 8
 _FILE, _LINKS = (b"0", b"\0", b"7"), (b"1", b"2")
+_HEADER_ONLY = (*_LINKS, b"3", b"4", b"5", b"6")
 _EXTENDED, _GNU_NAME, _GNU_TARGET = b"x", b"L", b"K"
 
 
@@ -42,10 +43,8 @@ class TarMembers:
         self._where = where
         self._members: dict[str, TarMember] = {}
         for number, member in enumerate(_walk(read_at, size, where)):
-            if number >= ARCHIVE_MEMBERS_MAX:
-                raise CapacityError(
-                    "E-LIMIT", f"{where} has more than {ARCHIVE_MEMBERS_MAX} members", limit="ARCHIVE_MEMBERS_MAX"
-                )
+            if number >= DOCKER_MEMBERS_MAX:
+                raise CapacityError("E-LIMIT", f"{where} has more than {DOCKER_MEMBERS_MAX} members", limit="DOCKER_MEMBERS_MAX")
             self._members[member.name] = member
 
     def find(self, name: str) -> TarMember | None:
@@ -94,7 +93,7 @@ def _walk(read_at: ReadAt, size: int, where: str) -> Iterator[TarMember]:
 
 
 def _content_size(header: bytes, records: dict[bytes, bytes], where: str) -> int:
-    """Return the bytes of content after a header; a link has none, whatever it says."""
+    """Return the bytes of content after a header; a link, device or directory has none, whatever it says."""
     try:
         said = records.get(b"size") if header[156:157] in _FILE else None
         size = parse_octal(header[124:136]) if said is None else int(said[:20])
@@ -102,7 +101,7 @@ def _content_size(header: bytes, records: dict[bytes, bytes], where: str) -> int
         size = -1
     if size < 0:
         raise CallerError("E-SOURCE", f"{where} has a member whose size is not a number")
-    return 0 if header[156:157] in _LINKS else size
+    return 0 if header[156:157] in _HEADER_ONLY else size
 
 
 def _extended(flag: bytes, body: bytes, where: str) -> dict[bytes, bytes]:

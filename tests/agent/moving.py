@@ -52,17 +52,21 @@ def read_all(source: Source) -> Iterator[tuple[Head, bytes]]:
 
 
 def write_all(sink: Sink, parts: list[tuple[Head, bytes]], piece_bytes: int = PIECE_BYTES) -> None:
-    """Give everything to a sink and commit."""
+    """Give everything to a sink and commit; abort if anything is refused."""
     (root,) = (head for head, _ in parts if head.role is Role.ARTIFACT)
-    sink.begin(root)
-    for head, content in parts:
-        assert hashlib.sha256(content).hexdigest() == head.digest.hex
-        writer = sink.part(head)
-        view = memoryview(content)
-        for start in range(0, len(view), piece_bytes):
-            writer.write(view[start : start + piece_bytes])
-        writer.close()
-    sink.commit()
+    try:
+        sink.begin(root)
+        for head, content in parts:
+            assert hashlib.sha256(content).hexdigest() == head.digest.hex
+            writer = sink.part(head)
+            view = memoryview(content)
+            for start in range(0, len(view), piece_bytes):
+                writer.write(view[start : start + piece_bytes])
+            writer.close()
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
 
 
 def move(source: Source, sink: Sink) -> list[Head]:

@@ -8,7 +8,7 @@ import pytest
 
 from agent.sinks import open_sink
 from carnet.archive import TRAILER, Member, MemberType, encode_header, encode_member, padding
-from carnet.errors import CallerError, CarnetError, IntegrityError
+from carnet.errors import CallerError, IntegrityError
 from carnet.identifiers import Digest
 from carnet.oci import EMPTY_CONFIG, OCI_EMPTY, OCI_MANIFEST, TAR, ArtifactKind, Descriptor, Role, artifact_manifest
 from tests.agent.moving import Head, write_all
@@ -47,11 +47,7 @@ def unpack(path: Path, archive: bytes, media_type: str = TAR) -> None:
         (Head(OCI_MANIFEST, Digest.of(manifest), len(manifest), Role.ARTIFACT), manifest),
     ]
     sink = open_sink(f"dir:{path}", ArtifactKind.DIRECTORY)
-    try:
-        write_all(sink, parts, 300)
-    except CarnetError:
-        sink.abort()
-        raise
+    write_all(sink, parts, 300)
 
 
 ATTACKS: dict[str, Callable[[str], list[bytes]]] = {

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.names import display_title
 from agent.sinks import open_sink
 from agent.sources import open_source
-from agent.sources.one_blob import StreamSource, display_title
+from agent.sources.one_blob import StreamSource
 from carnet.errors import CallerError, IntegrityError
 from carnet.oci import OCTET_STREAM, TITLE, ArtifactKind, Manifest, Role, parse_manifest
 from tests.agent.moving import move, read_all
