@@ -12,7 +12,7 @@ Rules:      1. first the root as `./`, then each entry after its parent; sibling
             6. what is read is written again and compared: a difference of one bit is refused
 Not kept:   owners, extended attributes, access control lists, the holes of sparse files (their zeros are)
 Layout:     member = [extended header, padded body] header [content, padded], in blocks of 512 bytes
-Spec:       docs/formats.md section "Directories"; POSIX.1-2017 pax (ustar and pax interchange formats)
+Spec:       docs/artifacts.md section "Directories"; POSIX.1-2017 pax (ustar and pax interchange formats)
 Example:    >>> len(encode_member(Member(b"", MemberType.DIRECTORY, mode=0o755, mtime_ns=0)))
             512
 """

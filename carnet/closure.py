@@ -6,7 +6,7 @@ The agent walks a layout before it sends; a receiver walks what came and compare
 Rules:      1. each digest appears once, with the first role of `Role`'s order that it has  2. one digest has one size
             3. depth, number and bytes of manifests, and the number of parts, are bounded  4. manifests come before blobs, the
             root first
-Spec:       docs/formats.md section "Closure digest"; OCI image-spec 1.1 (subject)
+Spec:       docs/artifacts.md section "Closures"; OCI image-spec 1.1 (subject)
 """
 
 from collections import deque

@@ -6,7 +6,7 @@ they are: nothing here writes a manifest again that somebody else made. Docker's
 Rules:      1. size, depth and JSON strictness are checked before meaning  2. a document is a manifest or an image index, never
             both  3. `mediaType`, where present, equals what the descriptor said  4. digests are SHA-256  5. what we make is
             canonical JSON (RFC 8785), so that equal input gives an equal digest
-Spec:       OCI image-spec 1.1 (descriptor, manifest, image index); Docker image manifest v2 schema 2
+Spec:       docs/artifacts.md; OCI image-spec 1.1 (descriptor, manifest, image index); Docker image manifest v2 schema 2
 Example:    >>> parse_manifest(b'{"schemaVersion":1}', OCI_MANIFEST)
             Traceback (most recent call last):
             carnet.errors.PeerError: manifest has schemaVersion 1, expected 2 [E-FORMAT]
