@@ -40,12 +40,17 @@ def test_files_are_short():
     )
 
 
+def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines below the signature: a command's flags are its signature, and ruff bounds their number."""
+    return (node.end_lineno or node.lineno) - node.body[0].lineno + 1
+
+
 def test_functions_are_short():
     problems = [
         f"{source.name}:{node.lineno} {node.name}: {length} lines"
         for source in sources()
         for node in functions(source.tree)
-        if (length := (node.end_lineno or node.lineno) - node.lineno + 1) > FUNCTION_LINES_MAX
+        if (length := body_lines(node)) > FUNCTION_LINES_MAX
     ]
 
     assert not problems, report(problems, f"at most {FUNCTION_LINES_MAX} lines: make numbered steps functions; ifs up, fors down")

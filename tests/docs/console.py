@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARK = "\x1e"
+_EXIT = re.compile(r"\[exit \d+\]")
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -22,6 +23,16 @@ class Step:
 
     command: str
     expected: tuple[str, ...]
+
+    @property
+    def status(self) -> str:
+        """The exit status that the document shows, or that of success."""
+        return self.expected[-1] if self.expected and _EXIT.fullmatch(self.expected[-1]) else "[exit 0]"
+
+    @property
+    def output(self) -> tuple[str, ...]:
+        """The lines that the command prints."""
+        return tuple(line for line in self.expected if not _EXIT.fullmatch(line))
 
 
 def steps(document: str) -> list[Step]:
@@ -89,8 +100,10 @@ def _compare(commands: list[Step], printed: str) -> list[str]:
         if found is None:
             problems.append(f"$ {step.command}\n  never ran to its end")
             continue
-        lines = found[1].splitlines() + ([f"[exit {found[2]}]"] if found[2] != "0" else [])
-        if not matches(step.expected, lines):
+        lines = found[1].splitlines()
+        status = f"[exit {found[2]}]"
+        if status != step.status or not matches(step.output, lines):
+            lines = [*lines, status]
             problems.append("\n".join([f"$ {step.command}", "  the document says:", *step.expected, "  it printed:", *lines]))
     return problems
 

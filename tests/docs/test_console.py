@@ -32,6 +32,12 @@ def test_a_wrong_output_and_a_failing_command_are_noticed(tmp_path):
     assert [problem.splitlines()[0] for problem in problems] == ["$ echo b", "$ (exit 3)"]
 
 
+def test_three_dots_do_not_hide_a_failure(tmp_path):
+    (problem,) = run([Step("echo x; false", ("...",))], tmp_path, timeout_s=20)
+
+    assert problem.endswith("x\n[exit 1]")
+
+
 def test_three_dots_stand_for_the_rest_of_a_line_or_for_any_lines():
     assert matches(("a ... z", "...", "end"), ["a 1 z", "x", "y", "end"])
     assert matches(("a ... z", "...", "end"), ["a  z", "end"])
