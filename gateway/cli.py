@@ -11,7 +11,7 @@ from gateway.commands.terminal import new_app, run
 
 def build_app() -> typer.Typer:
     """Return the whole command line."""
-    app = new_app("Run a Carnet site: the gateway between a jurisdiction and the lanes that leave it.")
+    app = new_app("Run a Carnet site: the gateway between a jurisdiction and the lanes that leave it.", is_root=True)
     for module in (site, agents, lanes, trust, care):
         module.add_commands(app)
     app.callback(invoke_without_command=False)(_root)

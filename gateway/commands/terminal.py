@@ -62,15 +62,19 @@ class Terminal:
             self.note(line)
 
 
-def new_app(text: str) -> typer.Typer:
-    """Return a group of commands; each flag also has an environment variable `CARNET_GATEWAY_<COMMAND>_<FLAG>`."""
+def new_app(text: str, *, is_root: bool = False) -> typer.Typer:
+    """Return a group of commands; each flag also has an environment variable `CARNET_GATEWAY_<COMMAND>_<FLAG>`.
+
+    Groups below the root take prefix and help flags from it.
+    """
+    root = {"auto_envvar_prefix": "CARNET_GATEWAY", "help_option_names": ["-h", "--help"]}
     return typer.Typer(
         help=text,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"auto_envvar_prefix": "CARNET_GATEWAY", "help_option_names": ["-h", "--help"]},
+        context_settings=root if is_root else {},
     )
 
 

@@ -1,5 +1,7 @@
 """Grants, and that nothing is allowed without one."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,10 +72,8 @@ def test_what_is_no_grant_is_refused(text):
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_grant_or_refused_cleanly(text):
-    try:
-        parse_grant(text)
-    except CallerError as error:
-        assert error.code == "E-USAGE"
+    with suppress(CallerError):  # anything else fails the test
+        assert parse_grant(text).actions <= ACTIONS
 
 
 @given(st.text(alphabet="ab*/", min_size=1, max_size=24), st.text(alphabet="ab/", min_size=1, max_size=24))

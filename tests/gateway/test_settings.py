@@ -64,7 +64,7 @@ def test_a_mistake_is_named_in_one_line(tmp_path, text, named):
 
 
 def test_a_directory_without_settings_is_no_site(tmp_path):
-    with pytest.raises(CallerError, match="no gateway.toml"):
+    with pytest.raises(CallerError, match=r"no gateway\.toml"):
         load_settings(tmp_path)
 
 

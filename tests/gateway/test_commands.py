@@ -1,0 +1,242 @@
+"""`carnet-gateway` as an operator uses it: results on standard output, one line for a failure, a true exit status."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from gateway.cli import build_app
+from gateway.commands.terminal import run
+
+
+@pytest.fixture
+def gateway(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty directory; returns status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = run(build_app(), [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def init(gateway, site, jurisdiction="US", port=8443):
+    return gateway(
+        "init", site, "--site", site, "--jurisdiction", jurisdiction, "--operator", "Example Corp",
+        "--trust-domain", "example.com", "--url", f"https://localhost:{port}",
+    )  # fmt: skip
+
+
+def import_bundle(gateway, *sites, lane=()):
+    assert gateway("trust", "new-root", "root.key")[0] == 0
+    cards = [piece for site in sites for piece in ("--site", f"{site}/site-card.json")]
+    assert gateway("trust", "propose", "bundle.json", "--root", "root.key.pub", *cards, *lane)[0] == 0
+    assert gateway("trust", "sign", "bundle.json", "--key", "root.key")[0] == 0
+    for site in sites:
+        assert gateway("trust", "import", site, "bundle.json")[0] == 0
+
+
+def assert_failed(outcome, status, code):
+    """One line that says what, one that says what to do, nothing else, nothing on standard output."""
+    found, out, err = outcome
+    lines = err.splitlines()
+    assert found == status, err
+    assert out == ""
+    assert len(lines) == 2, err
+    assert lines[0].startswith("carnet-gateway: ")
+    assert lines[0].endswith(f"[{code}]")
+    assert lines[1].startswith("hint: ")
+
+
+def test_two_sites_come_to_trust_each_other(gateway):
+    init(gateway, "us")
+    init(gateway, "eu", "DE", 8444)
+    import_bundle(gateway, "us", "eu", lane=("--lane", "out=us:eu"))
+
+    status, out, _ = gateway("trust", "show", "us")
+
+    assert status == 0
+    assert "lane    out  us -> eu  inspected" in out
+    assert gateway("lane", "list", "eu")[1] == "lane    out  us -> eu  inspected\n"
+
+
+def test_an_unsigned_bundle_is_not_imported(gateway):
+    init(gateway, "us")
+    gateway("trust", "new-root", "root.key")
+    gateway("trust", "propose", "bundle.json", "--root", "root.key.pub", "--site", "us/site-card.json")
+
+    assert_failed(gateway("trust", "import", "us", "bundle.json"), 6, "E-SIGNATURE")
+
+
+def test_the_first_import_tells_which_roots_it_pinned(gateway):
+    init(gateway, "us")
+    gateway("trust", "new-root", "root.key")
+    gateway("trust", "propose", "bundle.json", "--root", "root.key.pub", "--site", "us/site-card.json")
+    gateway("trust", "sign", "bundle.json", "--key", "root.key")
+
+    assert "pinned roots sha256:" in gateway("trust", "import", "us", "bundle.json")[2]
+    assert gateway("trust", "import", "us", "bundle.json")[2] == ""
+
+
+def test_a_wrong_root_fingerprint_stops_the_import(gateway):
+    init(gateway, "us")
+    gateway("trust", "new-root", "root.key")
+    gateway("trust", "propose", "bundle.json", "--root", "root.key.pub", "--site", "us/site-card.json")
+    gateway("trust", "sign", "bundle.json", "--key", "root.key")
+
+    outcome = gateway("trust", "import", "us", "bundle.json", "--root-fingerprint", "sha256:" + "0" * 64)
+
+    assert_failed(outcome, 6, "E-TRUST")
+
+
+def test_an_invite_is_one_line_alone_on_standard_output(gateway):
+    init(gateway, "us")
+    import_bundle(gateway, "us")
+
+    status, out, err = gateway("invite", "us", "ci", "--grant", "push:app/*@*")
+
+    assert status == 0
+    assert out.startswith("carnet1.")
+    assert out.count("\n") == 1
+    assert "carnet1." not in err
+
+
+def test_a_site_without_a_bundle_says_what_to_do(gateway):
+    init(gateway, "us")
+
+    assert_failed(gateway("invite", "us", "ci"), 6, "E-TRUST")
+    assert gateway("agent", "list", "us")[1] == "nobody is enrolled\n"
+
+
+def test_sites_and_lanes_gather_in_one_pending_proposal_that_is_signed_and_imported(gateway):
+    init(gateway, "us")
+    import_bundle(gateway, "us")
+    init(gateway, "eu", "DE", 8444)
+
+    gateway("site", "add", "us", "eu/site-card.json")
+    gateway("lane", "add", "us", "out=us:eu")
+
+    assert "(proposed, not signed)" in gateway("lane", "list", "us")[1]
+    assert gateway("trust", "sign", "us/trust/proposal.json", "--key", "root.key")[0] == 0
+    assert gateway("trust", "import", "us", "us/trust/proposal.json")[0] == 0
+    assert gateway("lane", "list", "us")[1] == "lane    out  us -> eu  inspected\n"
+    assert not os.path.exists("us/trust/proposal.json")
+
+
+def test_a_root_key_is_for_its_owner_and_is_never_overwritten(gateway, tmp_path):
+    gateway("trust", "new-root", "root.key")
+
+    assert stat.S_IMODE((tmp_path / "root.key").stat().st_mode) == 0o600
+    assert_failed(gateway("trust", "new-root", "root.key"), 2, "E-USAGE")
+
+
+def test_a_root_key_that_others_can_read_does_not_sign(gateway, tmp_path):
+    init(gateway, "us")
+    import_bundle(gateway, "us")
+    (tmp_path / "root.key").chmod(0o644)
+
+    assert_failed(gateway("trust", "sign", "bundle.json", "--key", "root.key"), 2, "E-CONFIG")
+
+
+def test_checks_of_a_new_site_find_nothing(gateway):
+    init(gateway, "us")
+
+    for arguments in (
+        ("db", "check", "us"),
+        ("store", "check", "us"),
+        ("store", "check", "us", "--read-data"),
+        ("db", "upgrade", "us"),
+    ):
+        assert gateway(*arguments)[0] == 0, arguments
+    assert gateway("policy", "check", "us/policy/policy.yaml")[1] == "us/policy/policy.yaml: in order\n"
+
+
+def test_a_policy_with_a_mistake_fails_its_check_and_names_the_line(gateway, tmp_path):
+    (tmp_path / "bad.yaml").write_text("apiVersion: carnet/policy/v1\nrules: []\n")
+
+    status, out, err = gateway("policy", "check", "bad.yaml")
+
+    assert status == 2
+    assert "line 1" in out
+    assert "[E-POLICY]" in err
+
+
+def test_a_log_that_was_never_published_does_not_verify(gateway):
+    init(gateway, "us")
+
+    assert_failed(gateway("log", "verify", "us"), 6, "E-LOG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (("frobnicate",), 2, "E-USAGE"),
+        (("invite", "us"), 2, "E-USAGE"),
+        (("db", "check", "nowhere"), 2, "E-CONFIG"),
+        (("trust", "show", "nofile"), 2, "E-CONFIG"),
+        (("trust", "propose", "out.json"), 2, "E-USAGE"),
+        (("trust", "propose", "out.json", "--lane", "nonsense"), 2, "E-USAGE"),
+        (("dev", "site", "--port", "99999"), 2, "E-USAGE"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_hint(gateway, arguments, status, code):
+    assert_failed(gateway(*arguments), status, code)
+
+
+def test_a_wrong_value_for_a_new_site_is_named_and_nothing_is_made(gateway, tmp_path):
+    outcome = gateway(
+        "init", "us", "--site", "US!", "--jurisdiction", "US", "--operator", "x", "--trust-domain", "e", "--url", "https://h:1"
+    )
+
+    assert_failed(outcome, 2, "E-USAGE")
+    assert not (tmp_path / "us").exists()
+
+
+def test_with_json_the_result_and_the_failure_are_documents(gateway):
+    assert init(gateway, "us")[0] == 0
+
+    status, out, _ = gateway("trust", "show", "us", "--json")
+    assert (status, json.loads(out)["error"]) == (6, "E-TRUST")
+    import_bundle(gateway, "us")
+    assert json.loads(gateway("trust", "show", "us", "--json")[1])["bundle"]["version"] == 1
+    assert json.loads(gateway("lane", "list", "us", "--json")[1]) == {"lanes": [], "proposed": []}
+
+
+def test_quiet_leaves_results_only(gateway):
+    init(gateway, "us")
+    import_bundle(gateway, "us")
+
+    assert gateway("db", "check", "us", "-q")[1:] == ("", "")
+    status, out, err = gateway("invite", "us", "ci", "-q")
+    assert (status, out.count("\n"), err) == (0, 1, "")
+
+
+def test_each_flag_has_an_environment_variable(gateway, monkeypatch):
+    init(gateway, "us")
+    import_bundle(gateway, "us")
+    monkeypatch.setenv("CARNET_GATEWAY_INVITE_URL", "https://elsewhere:1")
+    monkeypatch.setenv("CARNET_GATEWAY_TRUST_SHOW_JSON", "1")
+
+    from carnet.invite import Invite
+
+    assert Invite.parse(gateway("invite", "us", "ci")[1]).url == "https://elsewhere:1"
+    assert json.loads(gateway("trust", "show", "us")[1])["bundle"]["version"] == 1
+
+
+def _commands(app, prefix=()):
+    for command in app.registered_commands:
+        yield (*prefix, command.name)
+    for group in app.registered_groups:
+        yield from _commands(group.typer_instance, (*prefix, group.name))
+
+
+@pytest.mark.parametrize("command", sorted(_commands(build_app())), ids=" ".join)
+def test_every_command_explains_itself(gateway, command):
+    status, out, _ = gateway(*command, "--help")
+
+    assert status == 0
+    assert out.startswith("Usage: carnet-gateway " + " ".join(command))
+    assert len(out.splitlines()) > 5
