@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from carnet.errors import IntegrityError
+from carnet.errors import IntegrityError, PeerError
 from carnet.limits import NOTE_BYTES_MAX
 from carnet.tiles import Tile, decode_entries, decode_tile, encode_entries, encode_tile, parse_tile_path
 from gateway.storage.durable import Step, discard, make_directory, no_step, write_durable
@@ -98,7 +98,10 @@ class LogFiles:
             return None
         if path.stat().st_size > _STAGED_BYTES_MAX:
             raise IntegrityError("E-LOG", f"staged batch {path.name} is too large")
-        return _decode(path.read_bytes())
+        try:
+            return _decode(path.read_bytes())
+        except PeerError as error:
+            raise IntegrityError("E-LOG", f"staged batch {path.name}: {error.problem}") from error
 
     def forget_staged(self) -> None:
         """Remove all staged batches: the last one is published, others were never signed."""

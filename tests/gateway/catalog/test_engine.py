@@ -5,10 +5,10 @@ import sys
 import textwrap
 
 import pytest
+
 from carnet.errors import CallerError, InternalError, Unavailable
 from gateway.catalog.engine import connect, translate_database_error
 from gateway.storage.durable import SyncFailure
-
 from tests.gateway.samples import Failpoint, Killed, open_catalog, transfer, transfer_id
 
 
@@ -90,7 +90,7 @@ async def test_listeners_do_not_hear_of_what_was_undone_or_changed_nothing(catal
 
     with pytest.raises(CallerError):
         await catalog.write(change)
-    await catalog.write(lambda t: None)
+    await catalog.write(lambda _: None)
 
     assert heard == []
 
@@ -128,7 +128,7 @@ async def test_a_closed_catalog_tells_writers_to_come_again(tmp_path):
     catalog.close()
 
     with pytest.raises(Unavailable):
-        await catalog.write(lambda t: None)
+        await catalog.write(lambda _: None)
 
 
 @pytest.mark.parametrize(("number", "kept"), [(0, False), (1, True)])
@@ -224,7 +224,7 @@ class TestErrors:
         real = catalog._writer
 
         class Broken:
-            in_transaction = property(lambda self: real.in_transaction)
+            in_transaction = property(lambda _: real.in_transaction)
 
             def execute(self, text, *values):
                 if text == "COMMIT":

@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 from gateway.records import IdentityRecord, InviteRecord
-
 from tests.gateway.samples import AGENT, CONSUMER, START
 
 

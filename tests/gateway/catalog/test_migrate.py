@@ -3,9 +3,10 @@ import sqlite3
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, pool
+
 from carnet.errors import CallerError
 from gateway.catalog import migrate, schema
-from sqlalchemy import create_engine, pool
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import time
 
 import pytest
+
 from carnet.errors import IntegrityError
 from gateway.records import StoredSegment
-
 from tests.gateway.samples import AGENT, CONSUMER, some_segment, transfer, transfer_id
 
 A, B, C = (some_segment(number) for number in range(3))

@@ -1,6 +1,7 @@
 import sqlite3
 
 import pytest
+
 from gateway.catalog import artifacts, identities, log_rows, migrate, segments, transfers, work
 from gateway.catalog.statements import Statement
 

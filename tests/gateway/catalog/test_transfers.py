@@ -2,12 +2,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from carnet.errors import CallerError
-from carnet.identifiers import LaneName, Repository, SiteName, Tag
-from carnet.timestamps import format_time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from carnet.errors import CallerError
+from carnet.identifiers import LaneName, Repository, SiteName, Tag
+from carnet.timestamps import format_time
 from tests.gateway.samples import AGENT, APP, CONSUMER, LANE, START, delivery, digest, transfer, transfer_id
 
 
