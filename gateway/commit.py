@@ -23,8 +23,8 @@ from carnet.transfer import ORIGIN, step
 from carnet.trust import TrustBundle, open_agent_statement
 from carnet.waybill import Declarations, Waybill
 from gateway import documents
+from gateway.ownership import own_transfer
 from gateway.ports import Transaction
-from gateway.receive import own_transfer
 from gateway.records import DeliveryRecord, TransferRecord
 from gateway.services import Services
 

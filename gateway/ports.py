@@ -89,6 +89,10 @@ class Transaction(Protocol):
         """Return transfers, newest first; `before` is the cursor `created_at|id` of the last one seen."""
         ...
 
+    def overdue(self, *, limit: int) -> list[TransferRecord]:
+        """Return unfinished transfers whose time is over at `now`, longest first."""
+        ...
+
     def save_transfer(self, record: TransferRecord) -> None:
         """Insert or replace the transfer's row."""
         ...

@@ -12,13 +12,15 @@ from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import CallerError, CapacityError, Conflict, NotFound
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
-from carnet.messages import Advice, DeclareRequest, DeclareResponse, SealedArtifact
+from carnet.messages import Advice, CommitRequest, CommitResponse, DeclareRequest, DeclareResponse, SealedArtifact
 from carnet.timestamps import format_time
 from carnet.transfer import ORIGIN, may, step
 from carnet.trust import Lane, LaneMode, TrustBundle
 from carnet.waybill import Origin
 from gateway import documents
+from gateway.commit import Commit
 from gateway.deciding import Judgement, judge_declaration, refused
+from gateway.ownership import own_transfer
 from gateway.ports import Transaction
 from gateway.records import StoredSegment, TransferRecord
 from gateway.sealed_artifacts import sealed_artifact
@@ -31,9 +33,10 @@ _ROWS_A_PAGE = 512
 class Receive:
     """The agent-facing half of a push; every call names the authenticated identity."""
 
-    def __init__(self, services: Services) -> None:
-        """Use the site's services."""
+    def __init__(self, services: Services, commit: Commit) -> None:
+        """Use the site's services; `commit` ends a push."""
         self._services = services
+        self._commit = commit
 
     async def declare(self, identity: SpiffeId, request: DeclareRequest) -> DeclareResponse:
         """Answer a declaration: advice, the transfer's id, what is already there, what may be built upon.
@@ -126,6 +129,9 @@ class Receive:
             record = None
         if record is None:
             record = self._begin(tx, identity, request)
+        elif record.id == request.transfer and record.segments_received == 0 and request.resume is not None:
+            # The sender learned its bases from the first answer and inherits their lineage: nothing was sealed before.
+            tx.put_document(record.id, documents.RESUME, parse_envelope(request.resume).encode())
         resume = tx.document(record.id, documents.RESUME)
         committed = None
         if record.waybill_digest is not None:
@@ -202,6 +208,10 @@ class Receive:
 
         return await self._services.catalog.read(read)
 
+    async def commit(self, identity: SpiffeId, transfer: TransferId, request: CommitRequest) -> CommitResponse:
+        """Check and keep what the agent signed; see `Commit.commit`."""
+        return await self._commit.commit(identity, transfer, request)
+
     async def put_segment(
         self,
         identity: SpiffeId,
@@ -234,14 +244,6 @@ class Receive:
             return True
 
         return await self._services.catalog.write(keep)
-
-
-def own_transfer(tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
-    """Return the transfer if `identity` sends it; raise `NotFound` E-TRANSFER-UNKNOWN, be it another's or nobody's."""
-    record = tx.transfer(transfer)
-    if record is None or record.sender != identity:
-        raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
-    return record
 
 
 def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None:

@@ -3,6 +3,7 @@
 An agent sees its own transfers; an identity granted `admin` sees all of the site; everything else does not exist for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from carnet.encoding import JsonValue
@@ -37,7 +38,7 @@ class Transfers:
         await self._changes.wait(transfer, timeout_s)
 
     async def list(
-        self, identity: SpiffeId, *, states: tuple[str, ...] = (), limit: int = 100, before: str | None = None
+        self, identity: SpiffeId, *, states: Sequence[str] = (), limit: int = 100, before: str | None = None
     ) -> TransferList:
         """Return transfers this identity may see, newest first; `before` is the `next` of the page before."""
 

@@ -23,6 +23,7 @@ from carnet.flow.progress import Progress
 from carnet.identifiers import Digest, SegmentId
 from carnet.index import Index, Part
 from carnet.limits import MIB, SEGMENT_RAW_BYTES_MAX, SEGMENT_RAW_BYTES_TARGET
+from carnet.packing import SegmentList
 from carnet.rows import Row, row_capacity
 from carnet.suites import chunk_id
 
@@ -36,6 +37,7 @@ class Base:
 
     packing_digest: Digest
     index: Index
+    segments: SegmentList
     same_lineage: bool
 
 
@@ -55,7 +57,7 @@ class OpenSegment:
     raw: bytearray = field(default_factory=lambda: bytearray(SEGMENT_RAW_BYTES_MAX))
     length: int = 0
     chunk_ids: bytearray = field(default_factory=bytearray)
-    chunk_lengths: array[int] = field(default_factory=lambda: array("I"))
+    chunk_lengths: "array[int]" = field(default_factory=lambda: array("I"))
     solo: bool = False
 
 
@@ -162,7 +164,7 @@ class ChunkingStage:
         self._progress.reuse(size)
         return True
 
-    def _read(self, reader: PartReader) -> tuple[Digest, int, array[int]]:
+    def _read(self, reader: PartReader) -> "tuple[Digest, int, array[int]]":
         """Read one part to its end; return its digest, size and the places of its chunks."""
         view = memoryview(bytearray(_READ_BYTES))
         hasher = hashlib.sha256()

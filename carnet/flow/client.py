@@ -38,7 +38,7 @@ from carnet.messages import (
     TransferView,
     TrustResponse,
 )
-from carnet.rowpage import ROW_PAGE_BYTES_MAX, parse_row_page
+from carnet.rowpage import ROW_PAGE_BYTES_MAX, SentRow, parse_row_page
 
 if TYPE_CHECKING:
     import ssl
@@ -98,15 +98,15 @@ class PeerClient:
         """Open a transfer, or find the one that is open."""
         return await self._post(paths.TRANSFERS, request, DeclareResponse)
 
-    async def rows(self, transfer: TransferId, after: SegmentId | None = None) -> AsyncIterator[tuple[SegmentId, bytes]]:
-        """Yield segment ids and sealed rows of an unfinished transfer, by id."""
+    async def rows(self, transfer: TransferId, after: SegmentId | None = None) -> AsyncIterator[SentRow]:
+        """Yield what an unfinished transfer has there, with sealed rows, by segment id."""
         while True:
             query = [("after", str(after))] if after is not None else []
             reply = await self._link.call(
                 self._call(method="GET", path=paths.transfer_action(transfer, "rows"), query=query, bytes_max=ROW_PAGE_BYTES_MAX)
             )
-            for segment, row in parse_row_page(reply.body):
-                yield segment, row
+            for sent in parse_row_page(reply.body):
+                yield sent
             following = reply.headers.get(paths.NEXT_HEADER)
             if following is None:
                 return

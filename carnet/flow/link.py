@@ -277,9 +277,11 @@ def _translate(error: Exception, url: str, call: Call) -> NoReturn:
 def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
     """Return the TLS failure behind an error of aiohttp, if a certificate is what it is about."""
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
+        # aiohttp's errors are TLS errors too, by inheritance, but have none of their attributes; theirs is the cause.
+        own = isinstance(error, aiohttp.ClientError)
+        if isinstance(error, ssl.SSLCertVerificationError) and not own:
             return error
-        if isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason):
+        if isinstance(error, ssl.SSLError) and not own and "ALERT" in str(error.reason):
             return error
         error = error.__cause__ or error.__context__
     return None
@@ -287,6 +289,9 @@ def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
 
 def _words(error: Exception) -> str:
     """Return the system's words for a failure; aiohttp and asyncio leave them out more often than not."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        # Neither asyncio nor uvloop sends the alert when a client certificate does not verify: it looks like this instead.
+        return "the connection was closed without an answer; if that repeats, the gateway does not know this certificate's CA"
     failed = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     words: str | None = getattr(failed, "strerror", None)
     return words.lower() if words else "the connection was lost"

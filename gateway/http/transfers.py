@@ -8,7 +8,7 @@ from aiohttp import web
 from carnet.identifiers import SegmentId
 from carnet.messages import CancelRequest, CommitRequest, DeclareRequest, ForwardRequest, SiteMessage, TransferView
 from carnet.paths import BINARY_TYPE, NEXT_HEADER, WAIT_S_MAX
-from carnet.rowpage import ROWS_MAX, encode_row_page
+from carnet.rowpage import ROWS_MAX, SentRow, encode_row_page
 from gateway.http.bodies import read_into
 from gateway.http.exchange import Exchange, number, one, page_size
 
@@ -33,7 +33,7 @@ async def rows(exchange: Exchange) -> web.StreamResponse:
     found = await exchange.gateway.receive.rows(
         exchange.caller, exchange.transfer, SegmentId(after) if after is not None else None
     )
-    page = encode_row_page((stored.id, stored.row) for stored in found if stored.row is not None)
+    page = encode_row_page(SentRow(stored.id, stored.size, stored.row) for stored in found if stored.row is not None)
     headers = {NEXT_HEADER: str(found[-1].id)} if len(found) >= ROWS_MAX else {}
     return await exchange.answer_bytes(page, BINARY_TYPE, headers={"Cache-Control": "no-store", **headers})
 

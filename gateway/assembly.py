@@ -1,0 +1,211 @@
+"""Builds a site from its settings and runs it: the one place that names concrete classes.
+
+`serve` owns every task: the log's sequencer, the job worker, maintenance, the watch over peers, the HTTP server. If one of the
+first fails for good, the site stops rather than run without it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from carnet.errors import CarnetError
+from carnet.flow.client import PeerClient
+from carnet.flow.tls import ClientContext
+from carnet.release import site_recipient
+from carnet.trust import Site
+from gateway.access import Access
+from gateway.admit import Admit
+from gateway.artifacts import Artifacts
+from gateway.catalog.engine import SqliteCatalog
+from gateway.catalog.migrate import check
+from gateway.catalog.session import Committed
+from gateway.changes import Changes
+from gateway.clock import SystemClock
+from gateway.commit import Commit
+from gateway.deliver import Deliver
+from gateway.enrolment import Enrolment, SiteFacts
+from gateway.expire import Expire
+from gateway.forward import Forward
+from gateway.http.bounds import Bounds as HttpBounds
+from gateway.http.server import ServerSettings
+from gateway.http.server import serve as serve_http
+from gateway.inbound import Inbound
+from gateway.jobs import CatalogJobQueue, Handler, Worker
+from gateway.keyring import FileKeyring
+from gateway.maintenance import INTERVAL_S, Maintenance
+from gateway.peers import Peers
+from gateway.policies import PolicyBook
+from gateway.receive import Receive
+from gateway.release import Release
+from gateway.services import Bounds, Services
+from gateway.settings import GatewaySettings, parse_address
+from gateway.sitedir import SitePaths, load_authority
+from gateway.storage.local import LocalBlobStore
+from gateway.telemetry import events
+from gateway.telemetry.logs import configure, get_logger
+from gateway.tell import Tell
+from gateway.transfers import Transfers
+from gateway.translog.log import TransparencyLog
+from gateway.trusting import Trust
+
+_PEER_CONNECTIONS = 4
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The use cases that the edge calls (`gateway.http.surface.Gateway`)."""
+
+    receive: Receive
+    inbound: Inbound
+    transfers: Transfers
+    artifacts: Artifacts
+    enrolment: Enrolment
+    trust: Trust
+    log: TransparencyLog
+
+
+async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop: asyncio.Event) -> None:
+    """Serve the site until `stop` is set; `ready` gets the port once it accepts connections.
+
+    Raises:
+        CallerError: E-CONFIG, E-POLICY, E-DATABASE for what must be put right before it can run.
+        IntegrityError: E-LOG if the log does not verify.
+    """
+    configure(settings.log_level)
+    paths = SitePaths(settings.data_dir)
+    check(paths.catalog)
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        catalog = SqliteCatalog(paths.catalog, clock=clock)
+        stack.callback(catalog.close)
+        store = LocalBlobStore(paths.store)
+        stack.callback(store.close)
+        keyring = FileKeyring.load(paths.keys, credentials=settings.credentials_dir)
+        authority = load_authority(paths, settings.credentials_dir)
+        log = TransparencyLog(catalog, paths.log, origin=settings.log_origin, key=keyring.signing)
+        await log.start()
+        trust = Trust(catalog, log, clock, settings.site)
+        await trust.refresh()
+        policies = PolicyBook(paths.policy)
+        peers = Peers(trust, settings.site, clock, lambda site: _peer_client(settings, paths, site))
+        services = Services(
+            site=settings.site,
+            trust_domain=settings.trust_domain,
+            catalog=catalog,
+            store=store,
+            log=log,
+            keyring=keyring,
+            clock=clock,
+            trust=trust,
+            policies=policies,
+            access=Access(),
+            peer=peers.client,
+            bounds=Bounds(
+                open_transfers_max=settings.limits.open_transfers_max,
+                transfer_hours=settings.limits.transfer_hours,
+                uncommitted_bytes_max=settings.limits.uncommitted_bytes_max,
+            ),
+        )
+        changes = Changes()
+        facts = SiteFacts(settings.trust_domain, settings.site, settings.operator)
+        gateway = Gateway(
+            receive=Receive(services, Commit(services)),
+            inbound=Inbound(services),
+            transfers=Transfers(services, changes),
+            artifacts=Artifacts(services),
+            enrolment=Enrolment(
+                catalog=catalog, log=log, keyring=keyring, authority=authority, trust=trust, facts=facts, clock=clock
+            ),
+            trust=trust,
+            log=log,
+        )
+        worker = Worker(CatalogJobQueue(catalog), _handlers(services), clock=clock, drain_s=settings.timeouts.drain_s)
+        upkeep = Maintenance(settings, paths, authority, keyring, catalog, log, trust, clock)
+        stack.callback(catalog.subscribe(_listener(worker, changes)))
+        async with asyncio.TaskGroup() as group:
+            sequencer = group.create_task(log.run())
+            working = group.create_task(worker.run())
+            keeping = group.create_task(_keep(upkeep, policies, Expire(services)))
+            watching = group.create_task(peers.run())
+            try:
+                await serve_http(gateway, _server_settings(settings, paths, clock), ready=ready, stop=stop)
+            finally:
+                worker.stop()
+                await asyncio.wait([working])
+                for task in (keeping, watching, sequencer):
+                    task.cancel()
+
+
+def _handlers(services: Services) -> dict[str, Handler]:
+    """Name the handler of every kind of job."""
+    admit, forward, release, deliver, tell = (
+        Admit(services),
+        Forward(services),
+        Release(services),
+        Deliver(services),
+        Tell(services),
+    )
+    return {
+        "admit": admit.run,
+        "forward": forward.run,
+        "release": release.decide,
+        "send-key": release.send_key,
+        "send-cancel": release.send_cancel,
+        "deliver": deliver.run,
+        "tell-delivered": tell.delivered,
+        "tell-decision": tell.decision,
+    }
+
+
+def _listener(worker: Worker, changes: Changes) -> Callable[[Committed], None]:
+    def hear(committed: Committed) -> None:
+        worker.hear(committed)
+        changes.tell(committed.transfers)
+
+    return hear
+
+
+async def _keep(upkeep: Maintenance, policies: PolicyBook, expire: Expire) -> None:
+    """Run every kind of upkeep at intervals; what fails is logged and tried again."""
+    while True:
+        for work in (upkeep.run, expire.run):
+            try:
+                await work()
+            except CarnetError as error:
+                get_logger().warning(events.UPKEEP_FAILED, error=str(error))
+        try:
+            if await asyncio.to_thread(policies.reload):
+                get_logger().info(events.POLICY_LOADED, policy=policies.digest)
+        except CarnetError as error:
+            get_logger().error(events.POLICY_REFUSED, error=str(error))
+        await asyncio.sleep(INTERVAL_S)
+
+
+def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemClock) -> ServerSettings:
+    timeouts, limits = settings.timeouts, settings.limits
+    return ServerSettings(
+        site=settings.site,
+        trust_domain=settings.trust_domain,
+        addresses=[parse_address(address) for address in settings.listen],
+        certificate=paths.tls_certificate,
+        key=paths.tls_key,
+        own_ca=paths.authority_certificate,
+        clock=clock,
+        bounds=HttpBounds(
+            handshake_s=timeouts.handshake_s,
+            header_s=timeouts.header_s,
+            idle_s=timeouts.idle_s,
+            body_s=timeouts.body_s,
+            body_bytes_per_s_min=timeouts.body_bytes_per_s_min,
+            drain_s=timeouts.drain_s,
+            connections_max=limits.connections_max,
+            connections_per_identity_max=limits.connections_per_identity_max,
+        ),
+    )
+
+
+def _peer_client(settings: GatewaySettings, paths: SitePaths, site: Site) -> PeerClient:
+    context = ClientContext(paths.tls_certificate, paths.tls_key, site.tls_ca)
+    gateway = site_recipient(settings.trust_domain, site.name)
+    return PeerClient(list(site.urls), context, gateway=gateway, connections=_PEER_CONNECTIONS)

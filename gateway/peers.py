@@ -1,0 +1,90 @@
+"""Keeps in touch with the other sites on our lanes: their KEM statements and log heads, and a client for each.
+
+A sealer needs the destination's KEM key before it can push, so a site asks every peer of its lanes at start, soon again while one
+is unknown, and seldom afterwards. What a peer says is used only as far as it verifies.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from carnet.errors import CarnetError
+from carnet.flow.client import PeerClient
+from carnet.identifiers import SiteName
+from carnet.trust import Site, TrustBundle
+from gateway.ports import Clock
+from gateway.telemetry import events
+from gateway.telemetry.logs import get_logger
+from gateway.trusting import Trust
+
+_SOON_S: Final = 1.0
+_LATER_S: Final = 300.0
+_CLIENTS_MAX: Final = 256
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A client and the bundle's entry that it was made for."""
+
+    site: Site
+    client: PeerClient
+
+
+class Peers:
+    """Clients by site, made anew when the trust bundle changes an address or a CA."""
+
+    def __init__(self, trust: Trust, site: SiteName, clock: Clock, make_client: Callable[[Site], PeerClient]) -> None:
+        """`make_client` builds a client for a site of the trust bundle."""
+        self._trust = trust
+        self._site = site
+        self._clock = clock
+        self._make_client = make_client
+        self._clients: dict[SiteName, _Known] = {}
+        self._outdated: list[PeerClient] = []
+
+    def client(self, site: SiteName) -> PeerClient:
+        """Return the client for `site`; raise `NotFound` E-SITE-UNKNOWN if the trust bundle does not name it."""
+        entry = self._trust.state().fresh(self._clock.now()).site(site)
+        known = self._clients.get(site)
+        if known is None or known.site != entry:
+            if known is not None:
+                self._outdated.append(known.client)
+            known = self._clients[site] = _Known(entry, self._make_client(entry))
+        return known.client
+
+    async def run(self) -> None:
+        """Ask every peer for what it states, until cancelled."""
+        asked: dict[SiteName, float] = {}
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                for site in self._on_our_lanes():
+                    if loop.time() >= asked.get(site, 0.0):
+                        known = await self._ask(site)
+                        asked[site] = loop.time() + (_LATER_S if known else _SOON_S)
+                await asyncio.sleep(_SOON_S)
+        finally:
+            await self._close()
+
+    def _on_our_lanes(self) -> list[SiteName]:
+        bundle: TrustBundle | None = self._trust.current()
+        if bundle is None:
+            return []
+        lanes = [lane for lane in bundle.lanes if self._site in lane.sites]
+        return sorted({site for lane in lanes for site in lane.sites} - {self._site})[:_CLIENTS_MAX]
+
+    async def _ask(self, site: SiteName) -> bool:
+        """Learn from one peer; tell whether its KEM key is known now. A peer that is away is asked again."""
+        try:
+            async with asyncio.timeout(10):
+                await self._trust.learn(await self.client(site).trust())
+        except (CarnetError, TimeoutError) as error:
+            get_logger().debug(events.PEER_UNREACHABLE, peer=site, error=str(error))
+        return self._trust.newest_kem(site, self._clock.now()) is not None
+
+    async def _close(self) -> None:
+        for known in self._clients.values():
+            await known.client.close()
+        for client in self._outdated:
+            await client.close()
