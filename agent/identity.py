@@ -86,6 +86,16 @@ def _read(path: Path, bytes_max: int) -> bytes:
         raise CallerError("E-CONFIG", f"{path} cannot be read: {error.strerror}") from None
 
 
+def write_new_private(path: Path, data: bytes) -> None:
+    """Write a new file that only its owner can read; raise `CallerError` E-SINK if there is one already or it cannot be."""
+    if path.exists():
+        raise CallerError("E-SINK", f"{path} exists already", remedy="choose another name; a key is never overwritten")
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise CallerError("E-SINK", f"{path} cannot be written: {error.strerror}") from None
+
+
 def _write(path: Path, data: bytes) -> None:
     """Put `data` under `path`: temporary, fsync, rename, fsync of the directory. Two writers do not meet in one temporary."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -73,7 +73,7 @@ class DirectorySource:
         return self._survey.size + len(EMPTY_CONFIG)
 
     def parts(self) -> Iterator[PartSpec]:
-        """Return archive, config, manifest."""
+        """Return config, archive, manifest."""
         return one_blob_parts(self.kind, media_type=TAR, annotations={}, size=self._survey.size, open_blob=self._open_archive)
 
     def check_unchanged(self) -> None:

@@ -34,7 +34,7 @@ def one_blob_parts(
     size: int | None,
     open_blob: Callable[[], BinaryReader],
 ) -> Iterator[PartSpec]:
-    """Return the three parts: the blob, the empty config, and the manifest, which can be opened once the blob is completed."""
+    """Return the three parts: the empty config, the blob, and the manifest, which can be opened once the blob is completed."""
     read: list[Descriptor] = []
 
     def completed(digest: Digest, count: int, /) -> None:
@@ -45,8 +45,9 @@ def one_blob_parts(
             raise InternalError("E-INTERNAL", "the manifest was opened before its blob was read")
         return BytesReader(artifact_manifest(kind, read[-1]))
 
-    yield PartSpec(media_type, None, size, Role.LAYER, open_blob, completed)
+    # The config comes first, so that a file of just `{}` is the same part with the role that a walk of the closure gives it.
     yield PartSpec(OCI_EMPTY, Digest.of(EMPTY_CONFIG), len(EMPTY_CONFIG), Role.CONFIG, lambda: BytesReader(EMPTY_CONFIG))
+    yield PartSpec(media_type, None, size, Role.LAYER, open_blob, completed)
     yield PartSpec(OCI_MANIFEST, None, None, Role.ARTIFACT, open_manifest)
 
 
@@ -76,7 +77,7 @@ class FileSource:
         return self._before.size + len(EMPTY_CONFIG)
 
     def parts(self) -> Iterator[PartSpec]:
-        """Return blob, config, manifest."""
+        """Return config, blob, manifest."""
         return one_blob_parts(
             self.kind,
             media_type=OCTET_STREAM,
@@ -110,7 +111,7 @@ class StreamSource:
         self._is_read = False
 
     def parts(self) -> Iterator[PartSpec]:
-        """Return blob, config, manifest."""
+        """Return config, blob, manifest."""
         return one_blob_parts(
             self.kind, media_type=OCTET_STREAM, annotations={TITLE: self.title}, size=None, open_blob=self._open
         )

@@ -2,10 +2,10 @@ import errno
 import os
 
 import pytest
+
 from carnet.errors import InternalError, Unavailable
 from gateway.storage import durable
 from gateway.storage.durable import SyncFailure, make_directory, write_durable
-
 from tests.gateway.samples import Failpoint, Killed
 
 

@@ -6,11 +6,11 @@ import sys
 import textwrap
 
 import pytest
+
 from carnet.errors import IntegrityError, Unavailable
 from gateway.storage import durable
 from gateway.storage.durable import SyncFailure
 from gateway.storage.local import LocalBlobStore
-
 from tests.contracts.blob_store import DATA, SEGMENT, BlobStoreContract
 from tests.gateway.samples import Failpoint, Killed, segment_of
 

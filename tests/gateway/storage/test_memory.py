@@ -1,6 +1,6 @@
 import pytest
-from gateway.storage.memory import MemoryBlobStore
 
+from gateway.storage.memory import MemoryBlobStore
 from tests.contracts.blob_store import BlobStoreContract
 
 

@@ -1,0 +1,84 @@
+"""Opens what this agent sealed earlier and the site still holds: bases to build upon, or its own committed transfer.
+
+The site hands the documents out; nothing in them is believed before it verified: the packing list is signed by our own key (or by
+our site, which may re-seal), the key opens to what the list commits to, the index is canonical and of that waybill. A base that
+does not verify is left out: it costs bytes, not safety.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.session import Session
+from carnet.contents import check_contents
+from carnet.encoding import decode_base64
+from carnet.envelope import parse_envelope
+from carnet.errors import CarnetError, NotFound, Unavailable
+from carnet.flow.chunking_stage import Base
+from carnet.flow.opening import open_index
+from carnet.index import Index
+from carnet.messages import SealedArtifact
+from carnet.packing import PackingList, SegmentList
+from carnet.release import open_release
+from carnet.waybill import Waybill
+
+
+@dataclass(frozen=True)
+class OpenedArtifact:
+    """An artifact of ours, opened from what the site keeps."""
+
+    waybill: Waybill
+    packing: PackingList
+    segments: SegmentList
+    index: Index
+
+
+async def open_sealed(session: Session, sealed: SealedArtifact) -> OpenedArtifact:
+    """Return the artifact whose documents the site handed out.
+
+    Raises:
+        IntegrityError: signature, commitment, index or segments are not right. NotFound: a page of the index is gone.
+    """
+    own = session.identity
+    site_key = session.bundle.site(session.site).signing_key
+    waybill = Waybill.open(parse_envelope(sealed.waybill), [own.signing_key.public])
+    packing = PackingList.open(parse_envelope(sealed.packing_list), [own.signing_key.public, site_key])
+    segments = SegmentList.parse(decode_base64(sealed.segment_list))
+    packing.check_segments(segments)
+    artifact_key = open_release(sealed.release, packing, own.kem_key, recipient=own.id)
+    index = await open_index(
+        [page.id for page in packing.index],
+        session.client.segment,
+        suite=packing.suite,
+        artifact_key=artifact_key,
+        transfer=packing.transfer,
+        closure=waybill.closure,
+    )
+    check_contents(index, waybill, packing, segments)
+    return OpenedArtifact(waybill, packing, segments, index)
+
+
+async def open_bases(session: Session, offered: Sequence[SealedArtifact], lineage_key: bytes) -> list[Base]:
+    """Return the offered bases that open and verify, newest first; those of our lineage serve chunks, others whole parts."""
+    found = []
+    for sealed in offered:
+        try:
+            opened = await open_sealed(session, sealed)
+        except Unavailable:
+            raise
+        except (CarnetError, NotFound):
+            continue
+        same = opened.index.head.lineage_key == lineage_key
+        found.append(Base(opened.packing.digest, opened.index, opened.segments, same))
+    return found
+
+
+async def newest_lineage(session: Session, offered: Sequence[SealedArtifact]) -> OpenedArtifact | None:
+    """Return the first offered base that opens: a new transfer inherits its lineage key and chunk sizes."""
+    for sealed in offered:
+        try:
+            return await open_sealed(session, sealed)
+        except Unavailable:
+            raise
+        except CarnetError:
+            continue
+    return None

@@ -1,0 +1,25 @@
+"""`carnet`: the command line of build servers, consumers and people. Each command is in `agent.commands`."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from agent.commands import artifacts, identity, logs, moving, transfers
+from agent.commands.application import new_group, root
+from agent.commands.terminal import PROGRAM
+from carnet.flow.commandline import run
+
+
+def build_app() -> typer.Typer:
+    """Return the whole command line."""
+    app = new_group("Move container images and patches across borders: sealed, checked on receipt, logged with proof.")
+    for module in (moving, transfers, artifacts, logs, identity):
+        module.add_commands(app)
+    app.callback(invoke_without_command=False)(root)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its status."""
+    sys.exit(run(build_app(), PROGRAM, sys.argv[1:] if arguments is None else arguments))

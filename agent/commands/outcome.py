@@ -1,0 +1,72 @@
+"""What became of a transfer, in words and as an exit status: the same for push, wait and show."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from carnet.errors import Held, Refused, Unavailable
+from carnet.messages import DeliveryView, ReasonView, TransferView
+from carnet.presentation import printable
+
+EXIT_OF_STATE: Final[dict[str, int]] = {
+    "denied": Refused.exit_status,
+    "quarantined": Refused.exit_status,
+    "offer-deny": Refused.exit_status,
+    "release-deny": Refused.exit_status,
+    "held": Held.exit_status,
+    "offer-hold": Held.exit_status,
+    "release-hold": Held.exit_status,
+    "retrying": Unavailable.exit_status,
+    "cancelled": 1,
+    "expired": 1,
+}
+"""Exit status for a state that is not on its way and not there."""
+_WORST_FIRST = (Refused.exit_status, 1, Held.exit_status, Unavailable.exit_status)
+
+
+def exit_status(view: TransferView) -> int:
+    """Return 0 if nothing about the transfer is refused, held or failed; else the status of what is worst."""
+    states = [view.state, *(delivery.state for delivery in view.deliveries)]
+    found = {EXIT_OF_STATE[state] for state in states if state in EXIT_OF_STATE}
+    return next((status for status in _WORST_FIRST if status in found), 0)
+
+
+def describe(view: TransferView) -> list[str]:
+    """Return the transfer for people: one line about it, one a delivery, then why, and what to do."""
+    name = f"{view.repository}:{view.tag}"
+    digest = f"@{view.digest}" if view.digest else ""
+    lines = [f"{view.state.upper()}  {view.transfer}  {name}{digest}  on lane {view.lane}"]
+    shown_reasons: list[ReasonView] = []
+    for delivery in view.deliveries:
+        lines.append(f"  -> {delivery.destination}: {delivery.state}{_progress(delivery)}")
+        if delivery.error:
+            lines.append(f"     {printable(delivery.error)}")
+        shown_reasons.extend(delivery.reasons)
+    if EXIT_OF_STATE.get(view.state) or not view.deliveries:
+        shown_reasons.extend(view.reasons)
+    lines.extend(reason_lines(shown_reasons))
+    return lines
+
+
+def reason_lines(reasons: Sequence[ReasonView]) -> list[str]:
+    """Return the reasons that do not simply allow, each once: what, by which rule, and what to do."""
+    lines: list[str] = []
+    for reason in _once(reason for reason in reasons if reason.outcome != "allow"):
+        lines.append(f"  why: {printable(reason.text)} (rule {reason.rule}: {reason.outcome})")
+        if reason.remedy:
+            lines.append(f"  do:  {printable(reason.remedy)}")
+    return lines
+
+
+def _once(reasons: Iterable[ReasonView]) -> Iterable[ReasonView]:
+    seen: set[tuple[str, str]] = set()
+    for reason in reasons:
+        key = (reason.rule, reason.text)
+        if key not in seen:
+            seen.add(key)
+            yield reason
+
+
+def _progress(delivery: DeliveryView) -> str:
+    if delivery.state in {"sending", "retrying"} and delivery.segments:
+        return f" ({delivery.segments_sent} of {delivery.segments} segments)"
+    return ""

@@ -1,0 +1,92 @@
+"""One command's connection to its home site: identity loaded and renewed, trust bundle advanced, peers' keys verified.
+
+Every command that talks to the gateway begins here. What the gateway says is used only after it verified against the pinned roots.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.enroll import renew_if_due
+from agent.identity import advance_trust, load_identity
+from agent.settings import AgentSettings
+from carnet.envelope import parse_envelope
+from carnet.errors import CarnetError, Unavailable
+from carnet.flow.client import PeerClient
+from carnet.flow.tls import ClientContext
+from carnet.identifiers import SiteName
+from carnet.identity import AgentIdentity
+from carnet.keys import KemPublicKey
+from carnet.messages import EnvelopeJson
+from carnet.release import site_recipient
+from carnet.suites import SUITE_1
+from carnet.trust import KemStatement, TrustBundle, newest_kem, open_kem_statement
+
+
+def now() -> datetime:
+    """Return the time by this machine's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open connection to the home site, and what is trusted."""
+
+    settings: AgentSettings
+    identity: AgentIdentity
+    client: PeerClient
+    bundle: TrustBundle
+    kem_statements: tuple[KemStatement, ...]
+
+    @property
+    def site(self) -> SiteName:
+        """The home site."""
+        return self.identity.id.site
+
+    def kem_key(self, site: SiteName) -> tuple[int, KemPublicKey]:
+        """Return number and key of the site's newest valid KEM key; raise `Unavailable` E-UNREACHABLE if none is known yet."""
+        found = newest_kem(self.kem_statements, site, SUITE_1, now())
+        if found is None:
+            raise Unavailable(
+                "E-UNREACHABLE",
+                f"site {site} has no valid KEM key that {self.site} knows",
+                remedy=f"check that the gateway of {site} runs and can be reached from {self.site}, then run the command again",
+            )
+        return found.number, found.key
+
+
+@asynccontextmanager
+async def open_session(settings: AgentSettings, *, connections: int | None = None) -> AsyncIterator[Session]:
+    """Yield a session; the certificate is renewed first if it is due.
+
+    Raises:
+        CallerError: E-NOT-ENROLLED, E-CONFIG. Unavailable: E-UNREACHABLE. IntegrityError: E-TRUST, E-SIGNATURE.
+        Held: E-TRUST-EXPIRED.
+    """
+    identity = load_identity(settings.identity_dir, root_fingerprint=settings.root_fingerprint)
+    async with connect(settings, identity, connections=connections or settings.parallel) as client:
+        identity = await renew_if_due(identity, settings.identity_dir, client, now())
+        response = await client.trust()
+        identity = advance_trust(settings.identity_dir, identity, parse_envelope(response.bundle), now())
+        bundle = identity.trust.fresh(now())
+        statements = tuple(_verified(response.kem_statements, bundle))
+        yield Session(settings, identity, client, bundle, statements)
+
+
+def connect(settings: AgentSettings, identity: AgentIdentity, *, connections: int) -> PeerClient:
+    """Return a client for the home site that presents this identity's certificate."""
+    pem = settings.identity_dir / "tls.pem"
+    gateway = site_recipient(identity.trust.current.trust_domain, identity.id.site)
+    return PeerClient([settings.url], ClientContext(pem, None, identity.authority_pem), gateway=gateway, connections=connections)
+
+
+def _verified(envelopes: tuple[EnvelopeJson, ...], bundle: TrustBundle) -> list[KemStatement]:
+    """Return the statements that the sites themselves signed; a gateway cannot add one (what does not verify is left out)."""
+    found = []
+    for envelope in envelopes:
+        try:
+            found.append(open_kem_statement(parse_envelope(envelope), bundle))
+        except CarnetError:
+            continue
+    return found

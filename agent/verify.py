@@ -1,0 +1,88 @@
+"""Checks one signed document or log proof from a file, against the trust bundle this machine holds; nothing is asked of anyone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from carnet.checkpoint import log_origin
+from carnet.decision import Decision
+from carnet.encoding import JsonValue, parse_json
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import CallerError
+from carnet.identifiers import SiteName
+from carnet.identity import AgentIdentity
+from carnet.limits import TRUST_BUNDLE_BYTES_MAX
+from carnet.packing import PackingList
+from carnet.proof import EntryProof, parse_tlog_proof, verify_entry_proof
+from carnet.receipt import Receipt
+from carnet.statement import Statement, parse_model
+from carnet.trust import AgentStatement, KemStatement, TrustBundle, open_agent_statement, open_kem_statement
+from carnet.waybill import Waybill
+
+_SITE_STATEMENTS: dict[str, type[Receipt] | type[Decision]] = {one.payload_type: one for one in (Receipt, Decision)}
+_AGENT_DOCUMENTS: dict[str, type[Waybill] | type[PackingList]] = {one.payload_type: one for one in (Waybill, PackingList)}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the file is, who signed it, and what it says."""
+
+    what: str
+    signer: str
+    document: Mapping[str, JsonValue]
+
+
+def verify_document(path: Path, identity: AgentIdentity, site: SiteName | None) -> Verified:
+    """Return what `path` holds once its signature, or proof, was found right.
+
+    Raises:
+        IntegrityError: E-SIGNATURE, E-PROOF, E-TRUST. PeerError: E-FORMAT. CallerError: E-SOURCE if there is no such file.
+        NotFound: E-SITE-UNKNOWN for a signer that the trust bundle does not name.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(TRUST_BUNDLE_BYTES_MAX + 1)
+    except OSError as error:
+        raise CallerError("E-SOURCE", f"{path} cannot be read: {error.strerror}") from None
+    bundle = identity.trust.current
+    if data.startswith(b"c2sp.org/tlog-proof"):
+        return _verify_proof(parse_tlog_proof(data), bundle, site or identity.id.site)
+    value = parse_json(data, bytes_max=TRUST_BUNDLE_BYTES_MAX)
+    if isinstance(value, Mapping) and "checkpoint" in value:
+        return _verify_proof(parse_model(EntryProof, value), bundle, site or identity.id.site)
+    return _verify_envelope(parse_envelope(data, bytes_max=TRUST_BUNDLE_BYTES_MAX), identity, site)
+
+
+def _verify_proof(proof: EntryProof, bundle: TrustBundle, site: SiteName) -> Verified:
+    key = bundle.site(site).signing_key
+    found = verify_entry_proof(proof, log_origin=log_origin(bundle.trust_domain, site), key=key)
+    values = {f"value of {name}": value for name, value in found.values.items()}
+    return Verified(f"log entry {found.index} ({found.entry.type})", f"the log of {site}", {"at": found.entry.at, **values})
+
+
+def _verify_envelope(envelope: Envelope, identity: AgentIdentity, site: SiteName | None) -> Verified:
+    bundle, kind = identity.trust.current, envelope.payload_type
+    statement: Statement
+    if kind in _SITE_STATEMENTS:
+        claimed = _SITE_STATEMENTS[kind].read_unverified(envelope)
+        signer = site or claimed.site
+        statement = _SITE_STATEMENTS[kind].open(envelope, [bundle.site(signer).signing_key])
+        return Verified(f"{_noun(kind)} of {signer}", f"site {signer}", statement.to_json())
+    if kind == TrustBundle.payload_type:
+        claimed_bundle = TrustBundle.read_unverified(envelope)
+        statement = TrustBundle.open(envelope, bundle.roots.keys, threshold=bundle.roots.threshold)
+        return Verified(f"trust bundle {claimed_bundle.version}", "the roots this machine trusts", statement.to_json())
+    if kind == AgentStatement.payload_type:
+        agent = open_agent_statement(envelope, bundle)
+        return Verified(f"statement about {agent.identity}", f"site {agent.site}", agent.to_json())
+    if kind == KemStatement.payload_type:
+        kem = open_kem_statement(envelope, bundle)
+        return Verified(f"KEM key {kem.number} of {kem.site}", f"site {kem.site}", kem.to_json())
+    if kind in _AGENT_DOCUMENTS:
+        statement = _AGENT_DOCUMENTS[kind].open(envelope, [identity.signing_key.public])
+        return Verified(_noun(kind), f"{identity.id} (this machine)", statement.to_json())
+    raise CallerError("E-SOURCE", f"a document of type {ascii(kind)[:80]} is not one this version knows")
+
+
+def _noun(payload_type: str) -> str:
+    return payload_type.removeprefix("application/vnd.carnet.").removesuffix(".v1+json").replace("-", " ")
