@@ -3,7 +3,8 @@
 The walk asks its caller for the bytes of a manifest and for the referrers of a digest; where they are kept is not its affair.
 The agent walks a layout before it sends; a receiver walks what came and compares.
 
-Rules:      1. each digest appears once, with the first role of `Role`'s order that it has  2. one digest has one size
+Rules:      1. each digest appears once, with the first role of `Role`'s order that it has and the media type it has there (of
+            several the least), so that every walk of the same documents gives the same closure  2. one digest has one size
             3. depth, number and bytes of manifests, and the number of parts, are bounded  4. manifests come before blobs, the
             root first
 Spec:       docs/artifacts.md section "Closures"; OCI image-spec 1.1 (subject)
@@ -46,6 +47,8 @@ class Closure:
         """Bytes of all parts together."""
         return sum(part.descriptor.size for part in self.parts)
 
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 ReadManifest = Callable[[Descriptor], bytes]
 FindReferrers = Callable[[Digest], Iterable[Descriptor]]
@@ -126,14 +129,22 @@ class _Walk:
         """Add one part; say whether it is new."""
         known = self.parts.get(descriptor.digest)
         if known is not None:
-            if known.descriptor.size != descriptor.size:
-                sizes = f"{known.descriptor.size} and {descriptor.size}"
-                raise PeerError("E-FORMAT", f"{descriptor.digest} is said to have two sizes, {sizes} bytes")
+            self._reconcile(known, ClosurePart(descriptor, role))
             return False
         if len(self.parts) >= PARTS_MAX:
             raise CapacityError("E-LIMIT", f"more than {PARTS_MAX} parts in one artifact", limit="PARTS_MAX")
         self.parts[descriptor.digest] = ClosurePart(descriptor, role)
         return True
+
+    def _reconcile(self, known: ClosurePart, again: ClosurePart) -> None:
+        """Settle what a digest is that was met before (rule 1), whatever the order of the meetings."""
+        old, new = known.descriptor, again.descriptor
+        if old.size != new.size:
+            raise PeerError("E-FORMAT", f"{new.digest} is said to have two sizes, {old.size} and {new.size} bytes")
+        if old.is_manifest and new.is_manifest and old.media_type != new.media_type:
+            raise PeerError("E-FORMAT", f"{new.digest} is said to be two documents, {old.media_type} and {new.media_type}")
+        if (_RANKS[again.role], new.media_type) < (_RANKS[known.role], old.media_type):
+            self.parts[new.digest] = again
 
     def _load(self, descriptor: Descriptor) -> Document:
         if len(self.documents) >= MANIFESTS_MAX:

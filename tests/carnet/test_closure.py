@@ -96,6 +96,33 @@ def test_a_digest_with_two_sizes_is_refused() -> None:
         store.walk(store.index(image, larger))
 
 
+def test_a_digest_that_is_two_documents_is_refused() -> None:
+    store = Store()
+    data = json.dumps({"schemaVersion": 2, "config": value(blob(b"{}")), "layers": []}).encode()
+    store.documents[Digest.of(data)] = data
+    docker = "application/vnd.docker.distribution.manifest.v2+json"
+
+    with pytest.raises(PeerError, match="two documents"):
+        store.walk(store.index(*(Descriptor(kind, Digest.of(data), len(data)) for kind in (OCI_MANIFEST, docker))))
+
+
+def test_role_and_media_type_do_not_depend_on_the_order_of_meeting() -> None:
+    store = Store()
+    image = store.image(b"layer")
+    first, second = (
+        store.put(OCI_MANIFEST, config=value(blob(b"shared", name)), layers=[], subject=value(image)) for name in ("a/b", "a/c")
+    )
+    inner = store.refer(image, b"inner")
+    outer = store.put(OCI_INDEX, manifests=[value(inner)], subject=value(image))
+    found = []
+    for order in ([first, second, inner, outer], [outer, inner, second, first]):
+        store.referrers[image.digest] = order
+        found.append({(part.descriptor.media_type, part.descriptor.digest, part.role) for part in store.walk(image).parts})
+
+    assert found[0] == found[1]
+    assert (OCI_MANIFEST, inner.digest, Role.MANIFEST) in found[0]
+
+
 def test_a_malformed_manifest_is_named() -> None:
     store = Store()
     broken = store.put(OCI_MANIFEST)

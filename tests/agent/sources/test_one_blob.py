@@ -23,8 +23,7 @@ def test_a_file_comes_back_equal(tmp_path: Path, content: bytes) -> None:
     heads = move(source, open_sink(f"file:{tmp_path}/to", source.kind))
 
     assert (tmp_path / "to").read_bytes() == content
-    assert [head.role for head in heads][:1] == [Role.LAYER]
-    assert [head.role for head in heads][-1:] == [Role.ARTIFACT]
+    assert [head.role for head in heads] == [Role.CONFIG, *([] if content == b"{}" else [Role.LAYER]), Role.ARTIFACT]
     assert sorted(name.name for name in tmp_path.iterdir()) == ["from", "to"]
 
 
@@ -46,6 +45,16 @@ def test_the_same_file_is_the_same_artifact(tmp_path: Path) -> None:
     first, second = (list(read_all(open_source(f"file:{tmp_path}/file"))) for _ in range(2))
 
     assert first == second
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"content"])
+def test_the_closure_is_the_one_that_a_walk_of_the_manifest_gives(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "from").write_bytes(content)
+    sent = move(open_source(f"file:{tmp_path}/from"), open_sink(f"oci:{tmp_path}/layout:v1", ArtifactKind.FILE))
+
+    walked = [head for head, _ in read_all(open_source(f"oci:{tmp_path}/layout:v1"))]
+
+    assert set(walked) == set(sent)
 
 
 def test_a_sparse_file_has_holes_again(tmp_path: Path) -> None:
