@@ -159,6 +159,7 @@ class FakeTransfers(FakeUseCases):
         return self.view
 
     async def changed(self, transfer, timeout_s):
+        self.calls.append(("changed", transfer))
         self.entered.set()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.change.wait(), timeout_s)
