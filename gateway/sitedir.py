@@ -9,7 +9,11 @@ Layout:     gateway.toml | site-card.json | keys/ ca/ trust/ policy/ store/ log/
 Spec:       docs/operations.md section "Site directory"
 """
 
+import fcntl
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -20,7 +24,7 @@ from cryptography import x509
 
 from carnet.encoding import JsonValue
 from carnet.entries import EntryType
-from carnet.errors import CallerError
+from carnet.errors import CallerError, Unavailable
 from carnet.keys import VerifyingKey
 from carnet.trust import SiteCard
 from gateway.keyring import FileKeyring, create_keys, read_private_file, rotate_kem, static_key_path
@@ -31,6 +35,7 @@ from gateway.storage.durable import make_directory, write_durable
 
 CATALOG_NAME: Final = "catalog.sqlite"
 CARD_NAME: Final = "site-card.json"
+_LOCK_NAME = "serve.lock"
 _DIRECTORIES = ("keys", "ca", "trust", "policy", "store", "log")
 
 
@@ -180,6 +185,25 @@ def renew_own_certificate(paths: SitePaths, settings: GatewaySettings, authority
         return False
     issue_own_certificate(paths, settings, authority, now)
     return True
+
+
+@contextmanager
+def hold_site(paths: SitePaths) -> Iterator[None]:
+    """Hold the site for the one process that may serve it; it is given up with the process, however that ends.
+
+    Raises:
+        Unavailable: E-BUSY if another process serves the site.
+    """
+    descriptor = os.open(paths.root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Unavailable("E-BUSY", f"another process serves the site in {paths.root}", remedy="stop it first") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def first_policy() -> str:

@@ -1,11 +1,13 @@
 """`init`, `serve`, `dev`: a site is made, a site runs."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.commands.terminal import Directory, Json, Quiet, Terminal, Verbose, serve_until_stopped, wait_for
+
+if TYPE_CHECKING:
+    from gateway.settings import GatewaySettings
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -53,24 +55,31 @@ def init(  # noqa: PLR0913 - a command's flags are its parameters
 
 def serve(directory: Directory, *, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Serve the site in DIR until SIGTERM or Ctrl-C; requests in flight may finish. Logs go to standard error."""
+    from datetime import UTC, datetime
+
     from gateway.assembly import serve as serve_site
     from gateway.settings import load_settings
+    from gateway.sitedir import SitePaths, hold_site, load_authority, renew_own_certificate
 
     settings = load_settings(directory)
-    if verbose:
-        settings = settings.model_copy(update={"log_level": "debug"})
+    paths = SitePaths(settings.data_dir)
+    settings = _with_log_level(settings, quiet=quiet, verbose=verbose)
     terminal = Terminal(quiet=quiet, verbose=verbose)
 
     def ready(port: int) -> None:
         terminal.note(f"site {settings.site} serves {settings.url} (port {port})")
 
-    serve_until_stopped(lambda stop: serve_site(settings, ready=ready, stop=stop))
+    with hold_site(paths):
+        # Here, not only in the server's upkeep: a pair that is over or torn could not be loaded to begin with.
+        renew_own_certificate(paths, settings, load_authority(paths, settings.credentials_dir), datetime.now(UTC))
+        serve_until_stopped(lambda stop: serve_site(settings, ready=ready, stop=stop))
 
 
 def dev(
     directory: Directory,
     *,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on loopback; 0 is any free one.")] = 0,
+    quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Serve one ready-to-use site for trying out, on loopback only; DIR is made if it is absent and kept if it is not.
@@ -80,10 +89,22 @@ def dev(
     """
     from gateway.assembly import serve as serve_site
     from gateway.dev import prepare
+    from gateway.sitedir import SitePaths, hold_site
+    from gateway.storage.durable import make_directory
 
-    ready_site = wait_for(prepare(Path(directory).absolute(), port))
-    settings = ready_site.settings.model_copy(update={"log_level": "debug"}) if verbose else ready_site.settings
-    serve_until_stopped(lambda stop: serve_site(settings, ready=lambda _: _announce(ready_site.announcement), stop=stop))
+    root = directory.absolute()
+    make_directory(root)
+    with hold_site(SitePaths(root)):
+        made = wait_for(prepare(root, port))
+        settings = _with_log_level(made.settings, quiet=quiet, verbose=verbose)
+        serve_until_stopped(lambda stop: serve_site(settings, ready=lambda _: _announce(made.announcement), stop=stop))
+
+
+def _with_log_level(settings: "GatewaySettings", *, quiet: bool, verbose: bool) -> "GatewaySettings":
+    """Return the settings with the log as terse or as talkative as the flags say."""
+    if not quiet and not verbose:
+        return settings
+    return settings.model_copy(update={"log_level": "debug" if verbose else "warning"})
 
 
 def _announce(announcement: dict[str, str]) -> None:
