@@ -5,7 +5,8 @@ the wire and a path with `%`, `..` or a backslash matches nothing.
 
 Rules:      1. what a builder here returns, the pattern of the same name matches  2. patterns match whole paths only
 Spec:       docs/protocol.md section "Paths"; C2SP tlog-tiles (paths below /log)
-Example:    >>> transfer(TransferId("00" * 16))
+Example:
+            >>> transfer(TransferId("00" * 16))
             '/v1/transfers/00000000000000000000000000000000'
 """
 
