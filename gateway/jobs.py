@@ -115,8 +115,14 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             while not self._is_stopping:
                 self._wake.clear()
-                if not await self._start_one(group):
-                    await self._sleep()
+                try:
+                    if await self._start_one(group):
+                        continue
+                    delay_s = await self._idle_s()
+                except Unavailable as error:
+                    log.warning(events.JOB_LEASE_FAILED, error=str(error))
+                    delay_s = float(error.retry_after_s)
+                await self._sleep(delay_s)
             await self._drain()
 
     async def _start_one(self, group: asyncio.TaskGroup) -> bool:
@@ -133,14 +139,15 @@ class Worker:
         self._running.discard(task)
         self._wake.set()
 
-    async def _sleep(self) -> None:
-        """Wait for a commit that changed jobs, for a handler to end, for the next job to be due, or for the poll's turn."""
-        delay = _POLL_S
-        if len(self._running) < self._concurrency:
-            due = await self._queue.next_due(self._kinds)
-            delay = _POLL_S if due is None else min(_POLL_S, max(_TICK_S, (due - self._clock.now()).total_seconds()))
+    async def _idle_s(self) -> float:
+        """Return how long nothing need be looked at, unless a commit says so: until the next job is due, or the poll's turn."""
+        due = await self._queue.next_due(self._kinds) if len(self._running) < self._concurrency else None
+        return _POLL_S if due is None else min(_POLL_S, max(_TICK_S, (due - self._clock.now()).total_seconds()))
+
+    async def _sleep(self, delay_s: float) -> None:
+        """Wait that long, or until a commit changed jobs, a handler ended, or `stop`."""
         try:
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(delay_s):
                 await self._wake.wait()
         except TimeoutError:
             return
@@ -152,7 +159,7 @@ class Worker:
             await self._handlers[job.kind](job)
         except asyncio.CancelledError:
             # Shielded: the job must be given back although this task is ending. After a lost lease it changes nothing.
-            await asyncio.shield(self._queue.retry(job, delay_s=0.0, error="interrupted"))
+            await asyncio.shield(self._settle(job, self._queue.retry(job, delay_s=0.0, error="interrupted")))
         except Unavailable as error:
             await self._give_back(job, max(float(error.retry_after_s), self._backoff(job, BACKOFF_UNAVAILABLE_S)), str(error))
         except CarnetError as error:
@@ -161,7 +168,7 @@ class Worker:
             log.exception(events.JOB_FAILED, kind=job.kind, key=job.key, attempts=job.attempts)
             await self._give_back(job, self._backoff(job, BACKOFF_ERROR_S), type(error).__name__)
         else:
-            await self._queue.finish(job)
+            await self._settle(job, self._queue.finish(job))
         finally:
             keeper.cancel()
 
@@ -184,7 +191,14 @@ class Worker:
 
     async def _give_back(self, job: JobRecord, delay_s: float, error: str) -> None:
         log.info(events.JOB_DELAYED, kind=job.kind, key=job.key, attempts=job.attempts, delay_s=round(delay_s, 1), error=error)
-        await self._queue.retry(job, delay_s=delay_s, error=error)
+        await self._settle(job, self._queue.retry(job, delay_s=delay_s, error=error))
+
+    async def _settle(self, job: JobRecord, change: Awaitable[None]) -> None:
+        """Await what settles the job; if the catalog cannot take it now, the lease runs out and the job runs again."""
+        try:
+            await change
+        except Unavailable as error:
+            log.warning(events.JOB_LEASE_FAILED, kind=job.kind, key=job.key, error=str(error))
 
     def _backoff(self, job: JobRecord, first_s: float) -> float:
         """Return the delay after this attempt: doubled each time up to the bound, less up to a quarter at random."""

@@ -31,6 +31,7 @@ def upgrade(path: Path) -> None:
         InternalError: E-DATABASE or E-DISK.
     """
     make_directory(path.parent)
+    path.touch(mode=0o600)
     connection = connect(path, writer=True)
     try:
         if _revision(connection) == HEAD:

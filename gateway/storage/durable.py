@@ -20,7 +20,7 @@ Step = Callable[[str], None]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FILE_MODE = 0o600
-_SECRETLESS_DIRECTORY_MODE = 0o700
+_DIRECTORY_MODE = 0o700
 
 
 def no_step(name: str) -> None:
@@ -95,12 +95,18 @@ def discard(path: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make `directory` and those above it that are missing, each durable in its parent."""
+    """Make `directory` and those above it that are missing, each durable in its parent.
+
+    Raises:
+        Unavailable: E-DISK-FULL. InternalError: E-DISK. SyncFailure: the process must end.
+    """
     if directory.is_dir():
         return
     make_directory(directory.parent)
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=_SECRETLESS_DIRECTORY_MODE)
+    try:
+        directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+    except OSError as error:
+        raise translate_disk_error(error, f"directory {directory.name}") from error
     sync_directory(directory.parent)
 
 

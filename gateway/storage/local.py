@@ -25,7 +25,6 @@ from carnet.suites import SUITE_1, segment_id
 from gateway.batching import BatchThread, Item
 from gateway.storage.durable import (
     Step,
-    SyncFailure,
     discard,
     make_directory,
     no_step,
@@ -62,6 +61,11 @@ class _Placement:
         """Close and remove a staged file that no group will place."""
         if self.staged is not None:
             os.close(self.descriptor)
+            self.discard_staged()
+
+    def discard_staged(self) -> None:
+        """Remove a staged file that cannot be placed, after its descriptor is closed."""
+        if self.staged is not None:
             discard(self.staged)
 
 
@@ -188,7 +192,11 @@ class LocalBlobStore:
                     os.close(item.work.descriptor)
                 self._step("synced")
         for item in batch:  # (2)
-            item.result = self._name(item.work)
+            try:
+                item.result = self._name(item.work)
+            except OSError as error:
+                item.work.discard_staged()
+                item.error = translate_disk_error(error, f"segment {item.work.final.name}")
         for directory in {item.work.final.parent for item in batch}:  # (3)
             self._step("directory-sync")
             sync_directory(directory)
@@ -200,11 +208,7 @@ class LocalBlobStore:
             return False
         is_new = not placement.final.exists()
         self._step("rename")
-        try:
-            placement.staged.rename(placement.final)
-        except OSError as error:
-            discard(placement.staged)
-            raise SyncFailure(f"segment {placement.final.name} could not be named: {error.strerror}") from error
+        placement.staged.rename(placement.final)
         self._step("renamed")
         return is_new
 

@@ -11,9 +11,10 @@ Rules:      1. the order is: build, stage, check again, sign, swap, publish tile
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from carnet.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from carnet.errors import CarnetError, IntegrityError
+from carnet.errors import CarnetError, IntegrityError, Unavailable
 from carnet.keys import SigningKey
 from carnet.merkle import EMPTY_ROOT, FrontierTree, tree_root
 from carnet.tiles import (
@@ -30,6 +31,7 @@ from carnet.tiles import (
 )
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.log_rows import SignedHead
+from gateway.catalog.transaction import SqliteTransaction
 from gateway.storage.durable import Step, SyncFailure, no_step
 from gateway.translog.files import LogFiles
 from gateway.translog.recheck import check_staged
@@ -50,6 +52,7 @@ class Sequencer:
         self._key = key
         self._step = step
         self._tree = FrontierTree()
+        self._swapped: tuple[FrontierTree, SignedHead] | None = None
         self.head = SignedHead(0, EMPTY_ROOT, "")
         """The published head; only `start` and `sequence` change it."""
 
@@ -68,25 +71,34 @@ class Sequencer:
         """Put the next entries under a published checkpoint; False if there are none.
 
         Raises:
-            Unavailable: E-DISK-FULL or E-BUSY; nothing was promised, the same call may succeed later.
+            Unavailable: E-DISK-FULL or E-BUSY; nobody was promised anything yet, the same call may succeed later.
             IntegrityError: E-LOG if what was staged is not what was built; nothing was signed.
             SyncFailure: the process must end; the next start finishes the batch.
         """
+        if self._swapped is None:
+            rows = await self._catalog.read(partial(_rows_after, self.head.size))
+            if not rows:
+                return False
+            self._swapped = await self._swap(rows)
+        tree, head = self._swapped
+        try:
+            await asyncio.to_thread(self._apply, head)
+        except Unavailable:
+            raise  # a full disk is no doubt: the same files are published when there is room
+        except (CarnetError, OSError) as error:
+            raise SyncFailure(f"log head of size {head.size} is signed but could not be published: {error}") from error
+        self._tree, self.head, self._swapped = tree, head, None
+        return True
+
+    async def _swap(self, rows: Sequence[Row]) -> tuple[FrontierTree, SignedHead]:
+        """Prepare a batch and make it the head in the catalog, unpublished."""
         old = self.head
-        rows = await self._catalog.read(lambda catalog: catalog.log_range(old.size, BATCH_ENTRIES_MAX))
-        if not rows:
-            return False
         tree, new = await asyncio.to_thread(self._prepare, rows)
         self._step("swap")
         if not await self._catalog.write(lambda catalog: catalog.swap_log_head(old, new)):
             raise SyncFailure(f"log head of size {old.size} was changed by somebody else")
         self._step("swapped")
-        try:
-            await asyncio.to_thread(self._apply, new)
-        except (CarnetError, OSError) as error:
-            raise SyncFailure(f"log head of size {new.size} is signed but could not be published: {error}") from error
-        self._tree, self.head = tree, new
-        return True
+        return tree, new
 
     async def _create(self) -> SignedHead:
         """Sign the empty log; refuse if files of a log are there that the catalog does not know."""
@@ -179,3 +191,7 @@ class Sequencer:
         if tree.root() != head.root or (earlier is not None and tree_root(earlier.size, nodes) != earlier.root):
             raise IntegrityError("E-LOG", f"the tiles of the log do not have the root signed at size {head.size}")
         return tree
+
+
+def _rows_after(size: int, catalog: SqliteTransaction) -> list[Row]:
+    return catalog.log_range(size, BATCH_ENTRIES_MAX)

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from carnet.errors import IntegrityError, NotFound
 
+from carnet.errors import IntegrityError, NotFound
 from tests.gateway.samples import segment_of, some_segment
 
 DATA = b"a sealed segment" * 4_000

@@ -141,6 +141,31 @@ async def test_a_failed_job_that_is_queued_again_runs_at_once(catalog):
     assert await jobs_left(catalog) == {}
 
 
+async def test_a_catalog_that_is_busy_for_a_moment_does_not_end_the_worker(catalog):
+    handler = Recorder()
+
+    class Busy(CatalogJobQueue):
+        failures = 2
+
+        async def lease(self, kinds):
+            if self.failures:
+                self.failures -= 1
+                raise Unavailable("E-BUSY", "another process holds the catalog", retry_after_s=0)
+            return await super().lease(kinds)
+
+        async def finish(self, _):
+            raise Unavailable("E-DISK-FULL", "no space left for the catalog")
+
+    worker = Worker(Busy(catalog), {"deliver": handler}, clock=SystemClock())
+    task = asyncio.create_task(worker.run())
+    await queue(catalog, "x")
+    await asyncio.wait_for(handler.done.wait(), 10)
+    worker.stop()
+    await asyncio.wait_for(task, 10)
+
+    assert (await jobs_left(catalog))["x"][0] is True
+
+
 async def test_backoff_doubles_up_to_a_minute(catalog):
     worker = Worker(CatalogJobQueue(catalog), {}, clock=SystemClock())
     await queue(catalog, "x")

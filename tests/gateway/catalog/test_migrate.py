@@ -36,6 +36,12 @@ def test_a_new_catalog_passes_the_check(path):
     migrate.check(path)
 
 
+def test_a_new_catalog_is_readable_by_its_owner_only(path):
+    migrate.upgrade(path)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_upgrading_twice_changes_nothing(path):
     migrate.upgrade(path)
     before = describe(path)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +140,25 @@ class TestFaults:
         assert refusal.value.code == "E-DISK-FULL"
         assert list((tmp_path / "store" / "incoming").iterdir()) == []
         assert await store.put_if_absent(SEGMENT, DATA) is True
+
+    async def test_a_segment_that_cannot_be_named_fails_alone(self, store, tmp_path, monkeypatch):
+        """The outcome of a failed rename is known, so nothing need end."""
+        rename = Path.rename
+        other = b"another segment"
+
+        def full_for_one(path, target):
+            if target.name == SEGMENT:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", full_for_one)
+        refusal, kept = await asyncio.gather(
+            store.put_if_absent(SEGMENT, DATA), store.put_if_absent(segment_of(other), other), return_exceptions=True
+        )
+
+        assert isinstance(refusal, Unavailable)
+        assert kept is True
+        assert list((tmp_path / "store" / "incoming").iterdir()) == []
 
     @pytest.mark.parametrize("call", ["fdatasync", "fsync"])
     async def test_a_failed_sync_is_fatal_and_acknowledges_nothing(self, store, monkeypatch, call):

@@ -195,6 +195,23 @@ class TestFaults:
         await site.sequence()
         assert published(site).size == 11
 
+    async def test_a_full_disk_after_the_swap_is_waited_out(self, site, monkeypatch):
+        await site.fill(10)
+        await site.append(1)
+
+        def full(*arguments):
+            raise Unavailable("E-DISK-FULL", "no space")
+
+        monkeypatch.setattr(site.log._files, "publish", full)
+        with pytest.raises(Unavailable):
+            await site.sequence()
+        assert published(site).size == site.log.checkpoint()[0].size == 10
+        monkeypatch.undo()
+
+        await site.append(1)
+        await site.sequence()
+        assert verify_directory(site.directory / "log", origin=ORIGIN, key=KEY.public).size == 12
+
 
 class TestStartRefuses:
     async def test_a_catalog_older_than_its_own_checkpoint(self, site):
