@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from tests.architecture.tree import PACKAGES, ROOT, sources
+from tests.docs import protocol_parts
 
 COMMAND = "python -m tests.docs.generated"
 _FAMILIES = {
@@ -99,6 +100,11 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/operations.md", "agent-commands"): agent_commands,
     ("docs/operations.md", "gateway-commands"): gateway_commands,
     ("docs/policy.md", "policy-facts"): policy_facts,
+    ("docs/protocol.md", "paths"): protocol_parts.path_table,
+    ("docs/protocol.md", "messages"): protocol_parts.message_examples,
+    ("docs/protocol.md", "problem"): protocol_parts.problem_example,
+    ("docs/protocol.md", "limits"): protocol_parts.limit_table,
+    ("docs/protocol.md", "states"): protocol_parts.state_tables,
 }
 
 
