@@ -57,7 +57,11 @@ class BatchThread(Generic[Work]):
         self._thread.start()
 
     async def submit(self, work: Work) -> object:
-        """Return the result of `work` after its batch is done; raise what it raised.
+        """Return the result of `work` after its batch is done; raise what it raised, or what `enqueue` raises."""
+        return await self.enqueue(work)
+
+    def enqueue(self, work: Work) -> "asyncio.Future[object]":
+        """Queue `work` and return its answer to come; what raises here was never queued, so the caller still owns it.
 
         Raises:
             Unavailable: E-BUSY if the group is closed or too much is waiting already.
@@ -68,7 +72,7 @@ class BatchThread(Generic[Work]):
             raise Unavailable("E-BUSY", f"{WAITING_ITEMS_MAX} changes are waiting for the disk")
         item = Item(work, asyncio.get_running_loop().create_future())
         self._queue.put(item)
-        return await item.answer
+        return item.answer
 
     def close(self) -> None:
         """Finish what is queued, then end the thread; blocks until then. Closing twice is no error."""

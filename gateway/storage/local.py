@@ -108,11 +108,11 @@ class LocalBlobStore:
                 staging.result().abandon()
             raise
         try:
-            placed = await self._group.submit(placement)
+            placed = self._group.enqueue(placement)
         except Unavailable:
             placement.abandon()
             raise
-        return placed is True
+        return await placed is True
 
     async def get(self, segment: SegmentId) -> bytes:
         """Return the segment's bytes, hashed again; see `BlobReader.get`."""
