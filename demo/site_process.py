@@ -1,0 +1,239 @@
+"""A site as the demo uses it: made and run with `carnet-gateway`, spoken to with `carnet`; no other door is used."""
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+_START_S = 20.0
+_US_POLICY = """\
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: us, version: 1, owner: the demo}
+rules:
+  - id: ordinary-may-leave
+    at: [offer, release]
+    when: {lane: us-eu, artifact.classification: [public, internal]}
+    effect: allow
+    reason: public and internal artifacts may go to eu
+  - id: controlled-stays
+    at: [offer, release]
+    when: {artifact.classification: export-controlled}
+    effect: deny
+    reason: export-controlled artifacts do not leave on this lane
+    remedy: use a lane whose policy covers the licence
+"""
+_EU_POLICY = """\
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: eu, version: 1, owner: the demo}
+rules:
+  - id: from-us
+    at: [receipt, release]
+    when: {origin.site: us}
+    effect: allow
+    reason: artifacts of us are welcome
+  - id: unreviewed-waits
+    at: [receipt]
+    when: {purpose: unreviewed}
+    effect: quarantine
+    reason: what was not reviewed is kept locked
+    remedy: have it reviewed, then push it with another purpose
+"""
+
+
+class DemoFailure(Exception):
+    """A step did not come out as it must."""
+
+
+class Site:
+    """One gateway process with its directory, and the agent enrolled at it."""
+
+    def __init__(self, name: str, directory: Path, port: int) -> None:
+        """Name a site; nothing is made yet."""
+        self.name = name
+        self.directory = directory
+        self.port = port
+        self.agent = directory.parent / f"agent-{name}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._flipped: tuple[Path, int] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return f"https://localhost:{self.port}"
+
+    def start(self) -> None:
+        """Start the gateway and wait until it accepts connections."""
+        log = (self.directory.parent / f"{self.name}.log").open("ab")
+        self._process = subprocess.Popen([BIN / "carnet-gateway", "serve", self.directory], stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise DemoFailure(f"gateway {self.name} does not serve; see {self.name}.log")
+
+    def stop(self) -> None:
+        """Stop it as an operator would; does nothing if it does not run."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def enrol(self, agent: str) -> None:
+        """Invite and enrol an agent that may push and pull everything."""
+        invite = run_gateway("invite", str(self.directory), agent, "--grant", "push,pull,inspect:*@*").stdout.strip()
+        run("carnet", "enroll", invite, "--dir", str(self.agent))
+
+    def start_carnet(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `carnet` as this site's agent and do not wait for it."""
+        command = [BIN / "carnet", "--config", self.agent / "carnet.toml", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def segments(self) -> list[Path]:
+        """Return the files of the store."""
+        return [path for path in (self.directory / "store").rglob("*") if path.is_file() and path.parent.name != "incoming"]
+
+    def stored_bytes(self) -> int:
+        """Return how many bytes the store has."""
+        return sum(path.stat().st_size for path in self.segments())
+
+    def wait_for_segments(self, count: int) -> None:
+        """Return once `count` more segments are stored than now."""
+        wanted = len(self.segments()) + count
+        deadline = time.monotonic() + 30
+        while len(self.segments()) < wanted:
+            if time.monotonic() > deadline:
+                raise DemoFailure("the push does not move")
+            time.sleep(0.05)
+
+    def write_noise(self, path: Path, size: int) -> None:
+        """Write `size` bytes that nobody has yet."""
+        path.write_bytes(random.Random(time.time_ns()).randbytes(size))
+
+    def flip_one_byte(self) -> str:
+        """Change one byte in the middle of the newest large segment; return its name."""
+        path = max(self.segments(), key=lambda one: (one.stat().st_size > 500_000, one.stat().st_mtime_ns))
+        middle = path.stat().st_size // 2
+        self._flipped = (path, middle)
+        self._flip(path, middle)
+        return path.name.removeprefix("b3-")
+
+    def flip_back(self) -> None:
+        """Undo `flip_one_byte`."""
+        if self._flipped is not None:
+            self._flip(*self._flipped)
+            self._flipped = None
+
+    @staticmethod
+    def _flip(path: Path, offset: int) -> None:
+        with path.open("r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 1]))
+
+
+def make_sites(root: Path) -> tuple[Site, Site]:
+    """Make both sites, a root key, and the bundle that names them; each site imports it."""
+    us, eu = Site("us", root / "us", _free_port()), Site("eu", root / "eu", _free_port())
+    for site, country, policy in ((us, "US", _US_POLICY), (eu, "DE", _EU_POLICY)):
+        run_gateway(
+            "init",
+            str(site.directory),
+            "--site",
+            site.name,
+            "--jurisdiction",
+            country,
+            "--operator",
+            f"Example {country}",
+            "--trust-domain",
+            "demo.example",
+            "--url",
+            site.url,
+            "--listen",
+            f"127.0.0.1:{site.port}",
+            "--dns",
+            "127.0.0.1",
+        )
+        (site.directory / "policy" / "policy.yaml").write_text(policy, encoding="utf-8")
+        run_gateway("policy", "check", str(site.directory / "policy" / "policy.yaml"))
+    root_key, bundle = root / "root.key", root / "trust.dsse"
+    run_gateway("trust", "new-root", str(root_key))
+    run_gateway(
+        "trust",
+        "propose",
+        str(bundle),
+        "--root",
+        f"{root_key}.pub",
+        "--site",
+        str(us.directory / "site-card.json"),
+        "--site",
+        str(eu.directory / "site-card.json"),
+        "--lane",
+        "us-eu=us:eu",
+    )
+    run_gateway("trust", "sign", str(bundle), "--key", str(root_key))
+    for site in (us, eu):
+        run_gateway("trust", "import", str(site.directory), str(bundle))
+    return us, eu
+
+
+def run_gateway(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `carnet-gateway` to its end; with `check`, a failure ends the demo."""
+    return run("carnet-gateway", *arguments, check=check)
+
+
+def run(program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one of the two commands to its end."""
+    done = subprocess.run([BIN / program, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    if check and done.returncode != 0:
+        raise DemoFailure(
+            f"{program} {' '.join(arguments[:2])}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+        )
+    return done
+
+
+def carnet(site: Site, *arguments: str) -> dict[str, Any]:
+    """Run `carnet --json` as the site's agent and return what it printed."""
+    done = run("carnet", "--config", str(site.agent / "carnet.toml"), *arguments, "--json")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def carnet_failing(site: Site, status: int, *arguments: str) -> str:
+    """Run `carnet`, which must end with `status`, and return the line that says why."""
+    done = run("carnet", "--config", str(site.agent / "carnet.toml"), *arguments, check=False)
+    if done.returncode != status:
+        raise DemoFailure(f"exit {done.returncode}, expected {status}: {done.stdout.strip()} {done.stderr.strip()}")
+    lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+    return next((line for line in lines if line.startswith(("why:", "carnet:"))), lines[0] if lines else "")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
