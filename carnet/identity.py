@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Final, Literal, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -40,6 +40,17 @@ FILE_BYTES_MAX: Final[dict[str, int]] = {
 }
 """Every file of an identity directory and the most bytes that are read of it."""
 _PEM_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_REFUSALS = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for certificates and keys that are not what they should be."""
 
 
 class _IdentityFile(WireModel):
@@ -194,7 +205,7 @@ def _check(identity: AgentIdentity) -> None:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         leaf.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except _REFUSALS:
         raise IntegrityError("E-TRUST", "the certificate is not issued by the CA in its chain, or names nobody") from None
     if names.get_values_for_type(x509.UniformResourceIdentifier) != [identity.id]:
         raise IntegrityError("E-TRUST", f"the certificate does not name {identity.id}")
@@ -206,7 +217,7 @@ def _chain(tls_pem: bytes) -> tuple[x509.Certificate, x509.Certificate]:
     try:
         leaf, issuer = x509.load_pem_x509_certificates(mark + rest)
         matches = _spki(load_pem_private_key(key_pem, password=None).public_key()) == _spki(leaf.public_key())
-    except (ValueError, TypeError):
+    except _REFUSALS:
         raise IntegrityError("E-TRUST", "tls.pem is not a key, its certificate and the issuing CA") from None
     if not matches:
         raise IntegrityError("E-TRUST", "the key in tls.pem is not its certificate's")

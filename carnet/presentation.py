@@ -15,6 +15,8 @@ import unicodedata
 from carnet.encoding import JsonValue
 from carnet.errors import CapacityError, CarnetError, Unavailable
 
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Control, format, surrogate, line and paragraph separator: what moves a cursor, hides text, starts a line, or has no encoding."""
 EXIT_USAGE = 2
 """Wrong arguments: found by the command's parser, before anything runs."""
 EXIT_INTERRUPTED = 130
@@ -46,4 +48,4 @@ def error_document(error: CarnetError) -> dict[str, JsonValue]:
 
 def printable(text: str) -> str:
     """Return `text` on one line, control and format characters replaced: part of it may come from a peer."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) in {"Cc", "Cf"} else char for char in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) in _UNPRINTABLE else char for char in text)

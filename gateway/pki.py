@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -125,7 +125,7 @@ def parse_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     """Return the EC key in `pem`; raise `CallerError` E-CONFIG, never showing it, if it is none."""
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CallerError("E-CONFIG", "a TLS key file holds no EC private key in PEM")
@@ -160,7 +160,7 @@ def read_request(pem: str) -> ec.EllipticCurvePublicKey:
         request = x509.load_pem_x509_csr(pem.encode("ascii"))
         key = request.public_key()
         proved = request.is_signature_valid
-    except (ValueError, InvalidSignature, TypeError):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion):
         raise PeerError("E-REQUEST", "not a certificate request in PEM") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
         raise PeerError("E-REQUEST", "a certificate is issued for a P-256 or P-384 key only")
