@@ -16,7 +16,7 @@ from carnet.encoding import JsonValue
 from carnet.errors import CapacityError, CarnetError, Unavailable
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Control, format, surrogate, line and paragraph separator: what moves a cursor, hides text, starts a line, or has no encoding."""
+"""Categories of characters that move a cursor, hide text, start a line, or cannot be written at all."""
 EXIT_USAGE = 2
 """Wrong arguments: found by the command's parser, before anything runs."""
 EXIT_INTERRUPTED = 130
