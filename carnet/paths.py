@@ -5,6 +5,7 @@ the wire and a path with `%`, `..` or a backslash matches nothing.
 
 Rules:      1. what a builder here returns, the pattern of the same name matches  2. patterns match whole paths only
 Spec:       docs/protocol.md section "Paths"; C2SP tlog-tiles (paths below /log)
+
 Example:
             >>> transfer(TransferId("00" * 16))
             '/v1/transfers/00000000000000000000000000000000'
@@ -45,9 +46,9 @@ READY: Final = "/readyz"
 TRANSFER_PATTERN: Final = r"/v1/transfers/(?P<transfer>[0-9a-f]{32})"
 SEGMENT_COMPONENT: Final = r"(?P<segment>(?:b3|s2)-[0-9a-f]{64})"
 ARTIFACT_PATTERN: Final = r"/v1/artifacts/(?P<repository>[a-z0-9._/-]{1,255}):(?P<tag>[A-Za-z0-9_.-]{1,128})"
-CHECKPOINT_PATTERN: Final = r"/log/(?P<file>checkpoint)"
+CHECKPOINT: Final = "/log/checkpoint"
 TILE_PATTERN: Final = (
-    r"/log/(?P<file>tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])/(?:x[0-9]{3}/){0,6}[0-9]{3}"
+    r"/log/tile/(?P<tile>(?:entries|[0-9]|[1-5][0-9]|6[0-3])/(?:x[0-9]{3}/){0,6}[0-9]{3}"
     r"(?:\.p/(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?)"
 )
 """A tile or entry bundle: level, index in groups of three digits, width if partial (C2SP tlog-tiles)."""

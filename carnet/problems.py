@@ -5,6 +5,7 @@ Family and code are the contract, so a command prints and exits alike whether a 
 Rules:      1. restoring what was described gives the same family, code, text and remedy
             2. a document from outside never yields a code or family that we do not know
 Spec:       docs/protocol.md section "Problems"; RFC 9457
+
 Example:
             >>> from carnet.errors import NotFound
             >>> restored = error_of(problem_of(NotFound("E-ARTIFACT-UNKNOWN", "no artifact app:v9"), request="1f"))

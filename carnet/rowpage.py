@@ -6,6 +6,7 @@ Rules:      1. ids strictly increase  2. a page is read whole or refused  3. bou
 Layout:     repeated: segment id (33 bytes) | sealed size of the segment (u32, big endian, 1 to SEGMENT_BYTES_MAX)
             | row length (u32, 1 to ROW_BYTES_MAX) | row
 Spec:       docs/protocol.md section "Rows"
+
 Example:
             >>> first = SegmentId("b3-" + "00" * 32)
             >>> page = encode_row_page([SentRow(first, 70_000, b"sealed")])

@@ -10,7 +10,7 @@ _NO_CONTENT = 204
 
 
 async def list_artifacts(exchange: Exchange) -> web.StreamResponse:
-    """GET /v1/artifacts?repository=&limit=&after=."""
+    """GET /v1/artifacts: delivered artifacts by name; query `repository`, `limit`, `after`."""
     query = exchange.query("repository", "limit", "after")
     found = await exchange.gateway.artifacts.list(
         exchange.caller, repository=one(query, "repository"), limit=page_size(query), after=one(query, "after")
@@ -19,7 +19,7 @@ async def list_artifacts(exchange: Exchange) -> web.StreamResponse:
 
 
 async def show(exchange: Exchange) -> web.StreamResponse:
-    """GET /v1/artifacts/{repository}:{tag}: with `view=summary` what it is, without it all that a pull needs."""
+    """GET /v1/artifacts/{repository}:{tag}: all that a pull needs; with query `view=summary` only what it is."""
     view = one(exchange.query("view"), "view")
     if view not in {None, "summary"}:
         raise CallerError("E-USAGE", f"query parameter view: got {ascii(view)[:40]}, expected summary")
@@ -30,7 +30,7 @@ async def show(exchange: Exchange) -> web.StreamResponse:
 
 
 async def delete(exchange: Exchange) -> web.StreamResponse:
-    """DELETE /v1/artifacts/{repository}:{tag}."""
+    """DELETE /v1/artifacts/{repository}:{tag}: remove the tag and what only it needs; 204."""
     repository, tag = exchange.artifact
     await exchange.gateway.artifacts.delete(exchange.caller, repository, tag)
     return exchange.answer_empty(_NO_CONTENT)

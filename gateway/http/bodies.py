@@ -63,12 +63,11 @@ async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[byt
     start = asyncio.get_running_loop().time()
     received = 0
     try:
-        async with asyncio.timeout_at(start + bounds.body_grace_s) as deadline:
+        async with asyncio.timeout_at(start + bounds.body_deadline_s(0)) as deadline:
             while piece := await request.content.readany():
                 received += len(piece)
                 take(piece)
-                allowed = bounds.body_grace_s + received / bounds.body_bytes_per_s_min
-                deadline.reschedule(start + min(bounds.body_s, allowed))
+                deadline.reschedule(start + bounds.body_deadline_s(received))
     except TimeoutError:
         problem = (
             f"the request body was cut after {received} bytes: slower than body_bytes_per_s_min ({bounds.body_bytes_per_s_min})"

@@ -23,7 +23,7 @@ class Bounds:
     body_grace_s: float = 15.0
     """How long a body may come slower than the floor, in all."""
     body_bytes_per_s_min: int = 16 * KIB
-    """The floor: a body must have sent `(elapsed - body_grace_s) * body_bytes_per_s_min`."""
+    """The floor: a body must have sent `(elapsed - body_grace_s) * body_bytes_per_s_min`; 0 means no floor."""
     body_s: float = 900.0
     """From the first to the last byte of any body."""
     write_idle_s: float = 30.0
@@ -44,3 +44,9 @@ class Bounds:
     """From the order to stop until unfinished requests are cut."""
     reload_s: float = 1.0
     """How often certificate files and trust anchors are looked at."""
+
+    def body_deadline_s(self, received: int) -> float:
+        """Return the seconds since its first byte after which a body of which `received` bytes have come is cut."""
+        if not self.body_bytes_per_s_min:
+            return self.body_s
+        return min(self.body_s, self.body_grace_s + received / self.body_bytes_per_s_min)

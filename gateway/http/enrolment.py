@@ -7,13 +7,13 @@ from gateway.http.exchange import Exchange
 
 
 async def enroll(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/enroll: the one use case without a certificate; the invite's secret stands in."""
+    """POST /v1/enroll: use an invite up; its secret stands in for a certificate."""
     request = await exchange.message(EnrollRequest)
     return await exchange.answer(await exchange.gateway.enrolment.enroll(request))
 
 
 async def renew(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/renew."""
+    """POST /v1/renew: obtain the next certificate."""
     request = await exchange.message(RenewRequest)
     return await exchange.answer(await exchange.gateway.enrolment.renew(exchange.caller, request))
 

@@ -13,7 +13,7 @@ async def alive(exchange: Exchange) -> web.StreamResponse:
 
 
 async def ready(exchange: Exchange) -> web.StreamResponse:
-    """GET /readyz: 200 when requests can be served; 503 while draining (the edge says so) or before a trust bundle is there."""
+    """GET /readyz: 200 when requests are served; 503 while stopping, and before the first trust bundle."""
     try:
         exchange.gateway.trust.state()
     except IntegrityError as error:

@@ -21,16 +21,15 @@ _FILE_BYTES_MAX: Final = _TILE_ENTRIES * (LOG_ENTRY_BYTES_MAX + 2)
 
 async def checkpoint(exchange: Exchange) -> web.StreamResponse:
     """GET /log/checkpoint: the newest signed checkpoint."""
-    return await _file(exchange, "text/plain; charset=utf-8", "no-cache")
+    return await _file(exchange, "checkpoint", "text/plain; charset=utf-8", "no-cache")
 
 
 async def tile(exchange: Exchange) -> web.StreamResponse:
     """GET /log/tile/...: a tile or entry bundle, full or partial; its content never changes."""
-    return await _file(exchange, BINARY_TYPE, "public, max-age=31536000, immutable")
+    return await _file(exchange, f"tile/{exchange.names['tile']}", BINARY_TYPE, "public, max-age=31536000, immutable")
 
 
-async def _file(exchange: Exchange, content_type: str, cache: str) -> web.StreamResponse:
-    name = exchange.names["file"]
+async def _file(exchange: Exchange, name: str, content_type: str, cache: str) -> web.StreamResponse:
     data = await asyncio.to_thread(_read, exchange.gateway.log.directory / name)
     if data is None:
         raise NotFound("E-PATH-UNKNOWN", f"the log has no file {name}")

@@ -66,7 +66,7 @@ ROUTES: Final = (
     _route("GET", paths.TRUST, enrolment.trust, ALL),
     _route("POST", paths.ENROLL, enrolment.enroll, OPEN, REQUEST_JSON_BYTES_MAX),
     _route("POST", paths.RENEW, enrolment.renew, PEOPLE, REQUEST_JSON_BYTES_MAX),
-    _route("GET", paths.CHECKPOINT_PATTERN, log.checkpoint, ALL),
+    _route("GET", paths.CHECKPOINT, log.checkpoint, ALL),
     _route("GET", paths.TILE_PATTERN, log.tile, ALL),
     _route("GET", paths.HEALTH, health.alive, OPEN),
     _route("GET", paths.READY, health.ready, OPEN),

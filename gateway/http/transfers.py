@@ -16,19 +16,19 @@ _CREATED, _OK, _NO_CONTENT, _NOT_MODIFIED = 201, 200, 204, 304
 
 
 async def declare(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/transfers by an agent or a person."""
+    """POST /v1/transfers: declare, or find the transfer that is open for the same lane, repository and tag."""
     request = await exchange.message(DeclareRequest)
     return await exchange.answer(await exchange.gateway.receive.declare(exchange.caller, request))
 
 
 async def forward(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/transfers by a peer gateway."""
+    """POST /v1/transfers: declare what a site forwards; answered with the missing segments."""
     request = await exchange.message(ForwardRequest)
     return await exchange.answer(await exchange.gateway.inbound.declare(exchange.caller, request))
 
 
 async def rows(exchange: Exchange) -> web.StreamResponse:
-    """GET /v1/transfers/{id}/rows: a page of sealed rows, to resume with."""
+    """GET /v1/transfers/{id}/rows: a page of sealed rows, to resume with; query `after`."""
     after = one(exchange.query("after"), "after")
     found = await exchange.gateway.receive.rows(
         exchange.caller, exchange.transfer, SegmentId(after) if after is not None else None
@@ -39,45 +39,45 @@ async def rows(exchange: Exchange) -> web.StreamResponse:
 
 
 async def put_segment(exchange: Exchange) -> web.StreamResponse:
-    """PUT /v1/transfers/{id}/segments/{sid} by an agent, with the row in a header: 201 if new, 200 if present."""
+    """PUT /v1/transfers/{id}/segments/{sid}: a segment, its row in a header; 201 if new, 200 if present."""
     length, row = exchange.segment_length, exchange.row
     async with exchange.context.buffers.borrow(exchange.caller) as buffer:
         await read_into(exchange.request, buffer, length, exchange.context.bounds)
-        with memoryview(buffer) as whole, whole[:length] as data:
-            new = await exchange.gateway.receive.put_segment(exchange.caller, exchange.transfer, exchange.segment, data, row)
+        data = memoryview(buffer)[:length]
+        new = await exchange.gateway.receive.put_segment(exchange.caller, exchange.transfer, exchange.segment, data, row)
     return exchange.answer_empty(_CREATED if new else _OK)
 
 
 async def put_forwarded(exchange: Exchange) -> web.StreamResponse:
-    """PUT /v1/transfers/{id}/segments/{sid} by a peer gateway; sites forward without rows."""
+    """PUT /v1/transfers/{id}/segments/{sid}: a segment, without row; 201 if new, 200 if present."""
     length = exchange.segment_length
     async with exchange.context.buffers.borrow(exchange.caller) as buffer:
         await read_into(exchange.request, buffer, length, exchange.context.bounds)
-        with memoryview(buffer) as whole, whole[:length] as data:
-            new = await exchange.gateway.inbound.put_segment(exchange.caller, exchange.transfer, exchange.segment, data)
+        data = memoryview(buffer)[:length]
+        new = await exchange.gateway.inbound.put_segment(exchange.caller, exchange.transfer, exchange.segment, data)
     return exchange.answer_empty(_CREATED if new else _OK)
 
 
 async def commit(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/transfers/{id}/commit by an agent."""
+    """POST /v1/transfers/{id}/commit: bind waybill and packing list, or learn what is missing."""
     request = await exchange.message(CommitRequest)
     return await exchange.answer(await exchange.gateway.receive.commit(exchange.caller, exchange.transfer, request))
 
 
 async def commit_forwarded(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/transfers/{id}/commit by a peer gateway: no body."""
+    """POST /v1/transfers/{id}/commit: end the segments; answered with the `stored` receipt, or what is missing."""
     return await exchange.answer(await exchange.gateway.inbound.commit(exchange.caller, exchange.transfer))
 
 
 async def message(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/transfers/{id}/messages by a peer gateway."""
+    """POST /v1/transfers/{id}/messages: a numbered message; a repeated number changes nothing; 204."""
     received = await exchange.message(SiteMessage)
     await exchange.gateway.inbound.message(exchange.caller, exchange.transfer, received)
     return exchange.answer_empty(_NO_CONTENT)
 
 
 async def list_transfers(exchange: Exchange) -> web.StreamResponse:
-    """GET /v1/transfers?state=&limit=&before=."""
+    """GET /v1/transfers: transfers, newest first; query `state` (repeatable), `limit`, `before`."""
     query = exchange.query("state", "limit", "before")
     found = await exchange.gateway.transfers.list(
         exchange.caller, states=tuple(query.get("state", ())), limit=page_size(query), before=one(query, "before")
@@ -86,7 +86,7 @@ async def list_transfers(exchange: Exchange) -> web.StreamResponse:
 
 
 async def show(exchange: Exchange) -> web.StreamResponse:
-    """GET /v1/transfers/{id}?wait=S: the view, or with If-None-Match and `wait` the next different one (304 if none comes)."""
+    """GET /v1/transfers/{id}: the view; with `If-None-Match` and query `wait` the next other one, 304 if none comes."""
     wait_s = number(exchange.query("wait"), "wait", default=0, maximum=WAIT_S_MAX)
     known = exchange.request.headers.get("If-None-Match")
     view, tag = _tagged(await exchange.gateway.transfers.show(exchange.caller, exchange.transfer))
@@ -99,13 +99,13 @@ async def show(exchange: Exchange) -> web.StreamResponse:
 
 
 async def cancel(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/transfers/{id}/cancel; the body may be absent."""
+    """POST /v1/transfers/{id}/cancel: give it up; the body may be absent."""
     request = await exchange.message(CancelRequest) if exchange.request.can_read_body else CancelRequest()
     return await exchange.answer(await exchange.gateway.transfers.cancel(exchange.caller, exchange.transfer, request.reason))
 
 
 async def retry(exchange: Exchange) -> web.StreamResponse:
-    """POST /v1/transfers/{id}/retry."""
+    """POST /v1/transfers/{id}/retry: try now what waits."""
     return await exchange.answer(await exchange.gateway.transfers.retry(exchange.caller, exchange.transfer))
 
 

@@ -8,6 +8,7 @@ from carnet.messages import (
     ArtifactRelease,
     ArtifactView,
     CancelMessage,
+    CancelRequest,
     CommitRequest,
     CommitResponse,
     DeclareRequest,
@@ -49,7 +50,7 @@ def key_release() -> KeyRelease:
         recipient=SpiffeId.make(DOMAIN, EU, "gateway", EU),
         key_number=1,
         key_digest="ab" * 32,
-        wrapped=encode_base64(bytes(1168)),
+        wrapped=encode_base64(b"enc || ciphertext"),
     )
 
 
@@ -188,3 +189,7 @@ def renew_request() -> RenewRequest:
 
 def renew_response() -> RenewResponse:
     return RenewResponse(certificate="PEM", agent_statement=ENVELOPE)
+
+
+def cancel_request() -> CancelRequest:
+    return CancelRequest(reason="built from the wrong branch")

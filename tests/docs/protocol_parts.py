@@ -48,9 +48,14 @@ def path_table() -> str:
     rows = []
     for route in ROUTES:
         said = " ".join((route.handler.__doc__ or "").split())
-        rows.append(
-            f"| {route.method} | `{shown_path(route.pattern.pattern)}` | {_audience(route)} | {_size(route.body_bytes_max)} | {_purpose(said)} |"
+        cells = (
+            route.method,
+            f"`{shown_path(route.pattern.pattern)}`",
+            _audience(route),
+            _size(route.body_bytes_max),
+            _purpose(said),
         )
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(["| method | path | by | body at most | what |", "|---|---|---|---|---|", *rows])
 
 
@@ -135,7 +140,7 @@ def _audience(route: Route) -> str:
 
 
 def _purpose(said: str) -> str:
-    return (said.partition(": ")[2] or said.partition(" by ")[2].join(["by ", ""])).rstrip(".").replace("|", "\\|")
+    return said.partition(": ")[2].rstrip(".").replace("|", "\\|")
 
 
 def _size(count: int) -> str:

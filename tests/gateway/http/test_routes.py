@@ -22,8 +22,8 @@ AGENT, PEER = agent_id(), gateway_id(EU)
         (PEER, "POST", paths.transfer_action(TRANSFER, "commit"), transfers.commit_forwarded, {}),
         (PEER, "POST", paths.transfer_action(TRANSFER, "messages"), transfers.message, {}),
         (AGENT, "GET", paths.segment(segment(5)), artifacts.segment, {"segment": segment(5)}),
-        (PEER, "GET", paths.log_file("checkpoint"), log.checkpoint, {"file": "checkpoint"}),
-        (PEER, "GET", paths.log_file("tile/entries/x001/234.p/7"), log.tile, {"file": "tile/entries/x001/234.p/7"}),
+        (PEER, "GET", paths.log_file("checkpoint"), log.checkpoint, {}),
+        (PEER, "GET", paths.log_file("tile/entries/x001/234.p/7"), log.tile, {"tile": "entries/x001/234.p/7"}),
     ],
 )
 def test_what_the_client_builds_the_server_matches(identity, method, path, handler, names):
