@@ -1,7 +1,7 @@
 """Push: read a source, seal what is new, send it, sign for it, and wait for the site's decision. Run again, it continues.
 
-Steps: (1) declare; the answer may be a denial, an open transfer to continue, or bases to build upon; (2) open what the site holds for
-us: resume keys, rows, bases, all checked to be our own; (3) seal and send; (4) sign waybill and packing list, release the key to
+Steps: (1) declare; the answer may be a denial, an open transfer to continue, or bases to build upon; (2) open what the site holds
+for us: resume keys, rows, bases, all checked to be our own; (3) seal and send; (4) sign waybill and packing list, release the key to
 destinations, origin and ourselves; (5) commit; (6) wait.
 """
 
@@ -148,7 +148,7 @@ async def _send_and_commit(session: Session, source: Source, order: PushOrder, p
                 source.parts(), plan, _sender(session, resume, order), parallel=order.parallel, progress=progress
             )
             source.check_unchanged()
-            await _commit(session, source, order, resume, index, bases)
+            await _commit(session, source, order, progress, resume, index, bases)
         except PartlyUsed as partly:
             excluded |= partly.segments
             _check_rereadable(source, partly)
@@ -203,13 +203,16 @@ class _RateLimit:
         await asyncio.sleep(max(0.0, self._next - moment - 1.0))
 
 
-async def _commit(session: Session, source: Source, order: PushOrder, resume: Resume, index: Index, bases: list[Base]) -> None:
+async def _commit(
+    session: Session, source: Source, order: PushOrder, progress: Progress, resume: Resume, index: Index, bases: list[Base]
+) -> None:
     """Step (4) and (5)."""
     transfer = resume.answer.transfer
     artifact_key = secrets.token_bytes(KEY_BYTES)
     sealed = await asyncio.to_thread(seal_index, index, suite=SUITE_1, artifact_key=artifact_key, transfer=transfer)
     for page in sealed.pages:
         await session.client.put_segment(transfer, page.id, page.sealed, None)
+        progress.wire_bytes += len(page.sealed)
     waybill = _waybill(session, source, order, resume, index, sealed)
     segments = _segment_list(index, resume, bases)
     packing = PackingList(

@@ -19,7 +19,7 @@ from carnet.errors import CarnetError
 from carnet.flow.chunking_stage import KnownSegment
 from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.limits import MIB
-from carnet.messages import DeclareRequest, DeclareResponse
+from carnet.messages import DeclareRequest, DeclareResponse, SealedArtifact
 from carnet.oci import Role
 from carnet.release import ResumeKeys, ResumePair
 from carnet.rows import open_row, row_capacity
@@ -117,14 +117,7 @@ def _with_keys(session: Session, request: DeclareRequest, keys: ResumePair, size
 async def _continued(session: Session, source: Source, answer: DeclareResponse) -> Resume | None:
     """Return the open transfer as one to continue, or None if it is not ours to continue or of another source."""
     if answer.committed is not None:
-        try:
-            opened = await open_sealed(session, answer.committed)
-        except CarnetError:
-            return None
-        if not _is_same(source, opened):
-            return None
-        nothing = ResumePair(bytes(KEY_BYTES), opened.index.head.lineage_key)
-        return Resume(answer, nothing, opened.index.head.sizes, is_continued=True, is_committed=True)
+        return await _committed(session, source, answer, answer.committed)
     if answer.resume is None:
         return None
     own = session.identity
@@ -136,6 +129,18 @@ async def _continued(session: Session, source: Source, answer: DeclareResponse) 
     if (statement.transfer, statement.agent) != (answer.transfer, own.id):
         return None
     return Resume(answer, keys, ChunkSizes(statement.chunk_average), is_continued=True)
+
+
+async def _committed(session: Session, source: Source, answer: DeclareResponse, sealed: SealedArtifact) -> Resume | None:
+    """Return our committed transfer as one to wait for, if the source is what was committed."""
+    try:
+        opened = await open_sealed(session, sealed)
+    except CarnetError:
+        return None
+    if not _is_same(source, opened):
+        return None
+    nothing = ResumePair(bytes(KEY_BYTES), opened.index.head.lineage_key)
+    return Resume(answer, nothing, opened.index.head.sizes, is_continued=True, is_committed=True)
 
 
 def _is_same(source: Source, opened: OpenedArtifact) -> bool:

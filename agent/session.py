@@ -1,6 +1,6 @@
 """One command's connection to its home site: identity loaded and renewed, trust bundle advanced, peers' keys verified.
 
-Every command that talks to the gateway begins here. What the gateway says is used only after it verified against the pinned roots.
+Every command that talks to the gateway begins here. What the gateway says is used once it verified against the pinned roots.
 """
 
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Checks one signed document or log proof from a file, against the trust bundle this machine holds; nothing is asked of anyone."""
+"""Checks one signed document or log proof from a file, against the trust bundle held here; nobody is asked anything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

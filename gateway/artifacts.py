@@ -157,8 +157,7 @@ class Artifacts:
                 tx.delete_document(record.transfer, name)
             return tx.unpin_transfer(record.transfer)
 
-        for segment in await self._services.catalog.write(change):
-            await self._services.store.delete(segment)
+        await self._services.remove_unneeded(await self._services.catalog.write(change))
 
     def _may(self, who: IdentityRecord | None, action: str, repository: str) -> bool:
         return self._services.access.allows(who, action, repository, "home")

@@ -35,5 +35,4 @@ class Expire:
 
         services = self._services
         if await services.catalog.read(lambda tx: bool(tx.overdue(limit=1))):
-            for segment in await services.catalog.write(change):
-                await services.store.delete(segment)
+            await services.remove_unneeded(await services.catalog.write(change))

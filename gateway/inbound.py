@@ -226,7 +226,6 @@ class Inbound:
             return record
 
         await services.catalog.read(allowed)
-        await services.store.put_if_absent(segment, data)
 
         def keep(tx: Transaction) -> bool:
             step(DESTINATION, _from_peer(tx, peer, transfer).state, "segment")
@@ -235,7 +234,9 @@ class Inbound:
             tx.count_segment(transfer, len(data))
             return True
 
-        return await services.catalog.write(keep)
+        async with services.guard.holding(segment):
+            await services.store.put_if_absent(segment, data)
+            return await services.catalog.write(keep)
 
     def _listed_size(self, tx: Transaction, record: TransferRecord, segment: SegmentId) -> int | None:
         """Return the size the signed documents give for `segment`; they are read once, not for each segment."""
@@ -422,8 +423,7 @@ class Inbound:
             tx.append(EntryType.TRANSFER_ENDED, {"transfer": transfer, "state": "cancelled", "why": body.reason})
             return tx.unpin_transfer(transfer)
 
-        for segment in await services.catalog.write(keep):
-            await services.store.delete(segment)
+        await services.remove_unneeded(await services.catalog.write(keep))
 
 
 def _from_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> TransferRecord:

@@ -230,7 +230,6 @@ class Receive:
         step(ORIGIN, record.state, "segment")
         if record.bytes_received + len(data) > self._services.bounds.uncommitted_bytes_max:
             raise CapacityError("E-LIMIT", f"transfer {transfer} would exceed its bytes", limit="uncommitted_bytes_max")
-        await self._services.store.put_if_absent(segment, data)
         stored = StoredSegment(id=segment, size=len(data), row=row)
 
         def keep(tx: Transaction) -> bool:
@@ -243,7 +242,9 @@ class Receive:
             tx.count_segment(transfer, stored.size)
             return True
 
-        return await self._services.catalog.write(keep)
+        async with self._services.guard.holding(segment):
+            await self._services.store.put_if_absent(segment, data)
+            return await self._services.catalog.write(keep)
 
 
 def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None:

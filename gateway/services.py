@@ -3,15 +3,16 @@
 A plain frozen bundle: it is built once in `assembly`, and nothing in it is replaced while the site runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from carnet.flow.client import PeerClient
-from carnet.identifiers import SiteName, SpiffeId
+from carnet.identifiers import SegmentId, SiteName, SpiffeId
 from carnet.release import site_recipient
 from gateway.access import Access
 from gateway.policies import PolicyBook
 from gateway.ports import BlobStore, Catalog, Clock, Keyring, Log
+from gateway.segment_guard import SegmentGuard
 from gateway.trusting import Trust
 
 
@@ -44,6 +45,11 @@ class Services:
     peer: Callable[[SiteName], PeerClient]
     """Returns the client for another site; connections are made when first used."""
     bounds: Bounds = field(default_factory=Bounds)
+    guard: SegmentGuard = field(default_factory=SegmentGuard)
+
+    async def remove_unneeded(self, segments: Iterable[SegmentId]) -> None:
+        """Delete segments that a transaction found nobody to need any more."""
+        await self.guard.remove_unneeded(self.catalog, self.store, segments)
 
     @property
     def identity(self) -> SpiffeId:

@@ -77,8 +77,7 @@ class Transfers:
             return self._view(tx, record), tx.unpin_transfer(transfer)
 
         view, orphans = await self._services.catalog.write(change)
-        for segment in orphans:
-            await self._services.store.delete(segment)
+        await self._services.remove_unneeded(orphans)
         return view
 
     async def retry(self, identity: SpiffeId, transfer: TransferId) -> TransferView:

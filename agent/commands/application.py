@@ -16,23 +16,21 @@ def new_group(text: str) -> typer.Typer:
     return new_app(text, _PREFIX)
 
 
-def root(
-    *,
-    config: Annotated[
-        Path | None, typer.Option(envvar="CARNET_CONFIG", help="Settings file; without it XDG and /etc/carnet are looked at.")
-    ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda wanted: _version(wanted))
-    ] = False,
-) -> None:
-    """Remember what stands before the command."""
-    del version
-    set_config(config)
-
-
 def _version(wanted: bool) -> None:  # noqa: FBT001 - a callback of the parser
     if wanted:
         from importlib.metadata import version
 
         print(version("carnet"))  # noqa: T201 - the result
         raise typer.Exit
+
+
+def root(
+    *,
+    config: Annotated[
+        Path | None, typer.Option(envvar="CARNET_CONFIG", help="Settings file; without it XDG and /etc/carnet are looked at.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)] = False,
+) -> None:
+    """Remember what stands before the command."""
+    del version
+    set_config(config)

@@ -11,6 +11,7 @@ Spec:       docs/life-of-a-chunk.md; docs/formats.md sections "Index", "Segments
 
 import asyncio
 import hashlib
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.index import Index, Part
 from carnet.index_pages import open_page
 from carnet.index_records import decode_index
-from carnet.segment import open_segment
+from carnet.segment import SegmentOpener
 from carnet.suites import segment_id
 
-_AHEAD: Final = 8
-_KEPT: Final = 24
+_AHEAD: Final = 6
+_KEPT: Final = 16
 
 Fetch = Callable[[SegmentId], Awaitable[bytes]]
 """Returns the sealed bytes of a segment; whoever opens checks them against the id."""
@@ -172,6 +173,8 @@ class _OpenedSegments:
         self._tasks: OrderedDict[int, asyncio.Task[bytes]] = OrderedDict()
         """By segment number, least recently wanted first."""
         self._needed: dict[int, int] = {}
+        self._own = threading.local()
+        """One opener a thread: it reuses its buffer."""
 
     def has_room(self, ahead: "deque[_Slice]") -> bool:
         """Tell whether another slice may be looked at: few distinct segments and not too many slices wait."""
@@ -208,7 +211,10 @@ class _OpenedSegments:
 
     def _unseal(self, identifier: SegmentId, key: bytes, raw_length: int, sealed: bytes) -> bytes:
         check_id(self._suite, identifier, sealed)
-        raw = open_segment(sealed, suite=self._suite, key=key)
+        opener = getattr(self._own, "opener", None)
+        if opener is None:
+            opener = self._own.opener = SegmentOpener(self._suite)
+        raw: bytes = opener.open(sealed, key=key)
         if len(raw) != raw_length:
             raise IntegrityError("E-INDEX", f"segment {identifier}: {len(raw)} bytes inside, {raw_length} in the index")
         return raw
