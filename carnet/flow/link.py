@@ -8,6 +8,7 @@ Rules:      1. only `Unavailable` is tried again, and never past the caller's bu
 Spec:       docs/protocol.md sections "Transport", "Problems"
 """
 
+import asyncio
 import random
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -124,8 +125,9 @@ class Link:
         # stamina would log through structlog, to standard output; the core does not log.
         stamina.instrumentation.set_on_retry_hooks(())
         budget_s = self._timeouts.retry_s
+        deadline = asyncio.get_running_loop().time() + budget_s
         async for attempt in stamina.retry_context(
-            on=_backoff,
+            on=lambda error: _backoff(error, deadline),
             attempts=None if budget_s > 0 else 1,
             timeout=budget_s if budget_s > 0 else None,
             wait_initial=_WAIT_INITIAL_S,
@@ -253,14 +255,19 @@ def _retry_after(response: aiohttp.ClientResponse) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < len("86400") else None
 
 
-def _backoff(error: Exception) -> bool | float:
-    """Tell stamina whether to try again: after the time that the gateway named, or by its own growing waits."""
+def _backoff(error: Exception, deadline: float) -> bool | float:
+    """Tell stamina whether to try again: after the time that the gateway named, or by its own growing waits.
+
+    stamina looks at its timeout when an attempt has failed, not at the wait that follows, so a wait past the deadline is ours to
+    refuse.
+    """
     if not isinstance(error, Unavailable) or error.code == "E-TIMEOUT":
         return False
     if error.code == "E-UNREACHABLE":
         return True
     # Everybody who was sent away would come back at once otherwise.
-    return error.retry_after_s + random.uniform(0, _WAIT_JITTER_S)  # noqa: S311 - spreads load, guards nothing
+    wait_s = error.retry_after_s + random.uniform(0, _WAIT_JITTER_S)  # noqa: S311 - spreads load, guards nothing
+    return wait_s if asyncio.get_running_loop().time() + wait_s < deadline else False
 
 
 def _translate(error: Exception, url: str, call: Call) -> NoReturn:

@@ -214,6 +214,18 @@ async def test_a_busy_gateway_is_asked_again_after_the_time_it_named(world):
     assert len(transfers.calls) == 2
 
 
+async def test_a_wait_that_would_pass_the_budget_is_not_begun(world):
+    world.gateway.transfers.failure = Unavailable("E-BUSY", "not now", retry_after_s=30)
+    loop = asyncio.get_running_loop()
+    async with world.agent(timeouts=Timeouts(retry_s=1)) as client:
+        started = loop.time()
+        with pytest.raises(Unavailable, match="E-BUSY"):
+            await client.show(TRANSFER)
+
+    assert loop.time() - started < 5
+    assert len(world.gateway.transfers.calls) == 1
+
+
 @pytest.mark.parametrize("family", [NotFound, PeerError, InternalError, NotAuthenticated])
 async def test_only_temporary_failures_are_asked_again(world, family):
     world.gateway.transfers.failure = family("E-STATE", "no")
