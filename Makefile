@@ -44,9 +44,10 @@ bench-quick: $(STAMP)  ## the same on small data, to see that the benchmarks run
 fuzz: $(STAMP)  ## mutate the test vectors at every parser of outside bytes for FUZZ_SECONDS
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
-fmt: $(STAMP)  ## format and fix what can be fixed
+fmt: $(STAMP)  ## format, fix what can be fixed, and write the generated parts of the documents
 	$(BIN)/ruff format $(wildcard $(OURS))
 	$(BIN)/ruff check --fix $(wildcard $(OURS))
+	$(BIN)/python -m tests.docs.generated
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff format --check $(wildcard $(OURS))
