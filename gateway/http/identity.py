@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from carnet.errors import CallerError, NotAuthenticated
@@ -26,6 +26,15 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _LEAVES_MAX: Final = 4_096
 _CERTIFICATE_BYTES_MAX: Final = 16_384
+_UNREADABLE: Final = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+"""What the library raises for a certificate that we do not understand; they share no base."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Authenticator:
         try:
             issuer = x509.load_pem_x509_certificate(authority.encode("ascii"))
             leaf.certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
+        except (*_UNREADABLE, TypeError, InvalidSignature):
             raise NotAuthenticated(
                 "E-CERTIFICATE", f"the certificate of {leaf.identity} was not issued by the CA of site {leaf.identity.site}"
             ) from None
@@ -115,8 +124,8 @@ def parse_leaf(der: bytes) -> Leaf:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        raise NotAuthenticated("E-CERTIFICATE", "the client certificate lacks a subject name or a purpose") from None
+    except _UNREADABLE:
+        raise NotAuthenticated("E-CERTIFICATE", "the client certificate cannot be read, or lacks a name or a purpose") from None
     if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         raise NotAuthenticated("E-CERTIFICATE", "the client certificate is not for clients")
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
