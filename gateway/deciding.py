@@ -11,6 +11,7 @@ from carnet.decision import Decision, Gate, Outcome, Reason
 from carnet.encoding import JsonValue, canonical
 from carnet.errors import Refused
 from carnet.identifiers import Digest, SiteName, SpiffeId, TransferId
+from carnet.limits import REASONS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
 from carnet.policy import Facts, PolicyDecision
 from carnet.policy.explanation import obligations, reason_views, reasons
@@ -135,7 +136,7 @@ def record_decision(
         policy=judgement.policy,
         trust_version=judgement.trust_version,
         facts=judgement.facts,
-        reasons=(*built_in, *reasons(judgement.decision)),
+        reasons=(*built_in, *reasons(judgement.decision))[:REASONS_MAX],
         obligations=obligations(judgement.decision),
         at=format_time(tx.now),
         not_after=format_time(tx.now + timedelta(hours=judgement.decision.valid_for_h)),

@@ -178,6 +178,7 @@ class _Pipeline:
         finally:
             self._stop.set()  # all are done, or one failed, or we are cancelled: whatever still runs must end
             await asyncio.to_thread(threads.shutdown)
+            await asyncio.gather(*work, return_exceptions=True)
         failures = [error for one in work if (error := one.exception()) is not None]
         if failures:
             raise BaseExceptionGroup("push", failures)

@@ -7,7 +7,7 @@ Rules:      1. every open connection has a timer or a request being handled  2. 
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -30,7 +30,7 @@ HEADER_LINE_BYTES_MAX: Final = 8_190
 class Connection(web.RequestHandler):
     """One connection; owned by the event loop, counted by its `ConnectionServer`."""
 
-    __slots__ = ("_bounds", "_header_timer", "_owner", "_server", "leaf")
+    __slots__ = ("_bounds", "_header_timer", "_held", "_owner", "_server", "leaf")
 
     def __init__(self, server: "ConnectionServer", bounds: Bounds, **settings: Any) -> None:
         """`settings` are aiohttp's own."""
@@ -38,6 +38,7 @@ class Connection(web.RequestHandler):
         self._bounds = bounds
         self._server = server
         self._header_timer: asyncio.TimerHandle | None = None
+        self._held: asyncio.Transport | None = None
         self._owner: SpiffeId | None = None
         self.leaf: bytes | None = None
         """DER of the client's certificate; None without one."""
@@ -45,6 +46,8 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take note of the client's certificate; cut the connection if there are too many."""
         super().connection_made(transport)
+        self._held = cast("asyncio.Transport", transport)
+        self._server.transports.add(self._held)
         ssl_object = transport.get_extra_info("ssl_object")
         self.leaf = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
         if self._server.open_connections > self._bounds.connections_max:
@@ -55,6 +58,8 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop the timer and give the identity's share back."""
         self._stop_header_timer()
+        if self._held is not None:
+            self._server.transports.discard(self._held)
         if self._owner is not None:
             self._server.release(self._owner)
             self._owner = None
@@ -117,6 +122,8 @@ class ConnectionServer(web.Server):
         super().__init__(handler)
         self._bounds = bounds
         self._shares: dict[SpiffeId, int] = {}
+        self.transports: set[asyncio.Transport] = set()
+        """Every transport that is not lost yet; kept by the connections."""
 
     @property
     def open_connections(self) -> int:
@@ -137,6 +144,18 @@ class ConnectionServer(web.Server):
             self._shares[identity] = count
         else:
             del self._shares[identity]
+
+    async def end(self, close_s: float) -> None:
+        """Close every connection, with `close_s` for its last bytes; when this returns no socket of ours is open.
+
+        A TLS transport that is closed still waits for the other side's goodbye, so what is left is aborted.
+        """
+        open_now = self.transports.copy()
+        await self.shutdown(close_s)
+        for transport in open_now & self.transports:
+            transport.abort()
+        while self.transports:
+            await asyncio.sleep(0)
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol object of a new connection."""

@@ -136,7 +136,7 @@ async def _drain(listeners: Iterable[asyncio.Server], connections: ConnectionSer
     cut = edge.in_flight
     # Only now: aiohttp stops reading from connections that are told to close, also in the middle of a body.
     connections.pre_shutdown()
-    await connections.shutdown(_CLOSE_S)
+    await connections.end(_CLOSE_S)
     get_logger().info(events.SERVER_DRAINED, cut=cut, elapsed_ms=round((asyncio.get_running_loop().time() - started) * 1_000))
 
 

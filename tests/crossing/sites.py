@@ -1,0 +1,317 @@
+"""Two whole sites in this process, real but for the machine they run on: real TLS, disks, databases, agents.
+
+A template of both sites is made once a session (keys, bundle, enrolled agents); each test gets a copy of it and runs it.
+"""
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent.enroll import enroll
+from agent.pull import Granted
+from agent.pull import pull as run_pull
+from agent.push import PushOrder, PushResult, Wait
+from agent.push import push as run_push
+from agent.session import Session, open_session
+from agent.settings import AgentSettings
+from agent.sinks import open_sink
+from agent.sources import open_source
+from carnet.flow.progress import Progress
+from carnet.identifiers import AgentName, LaneName, Repository, SiteName, Tag
+from carnet.invite import Invite
+from carnet.keys import SigningKey
+from carnet.messages import TransferView
+from carnet.oci import ArtifactKind
+from carnet.trust import HOME_LANE
+from carnet.waybill import Declarations
+from gateway.assembly import serve
+from gateway.enrolment import InviteOrder, make_invite
+from gateway.offline import create_site, open_site
+from gateway.proposals import Change, parse_lane, propose, read_card, sign_proposal, unsigned
+from gateway.settings import GatewaySettings, Limits, Timeouts, load_settings
+from gateway.sitedir import SitePaths
+
+LANE = LaneName("us-eu")
+GRANTS = ("push,pull,delete,inspect:*@*",)
+POLICIES = {
+    "us": """
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: us, version: 1, owner: the tests}
+rules:
+  - id: home
+    at: [receipt, release]
+    when: {lane: home}
+    effect: allow
+    reason: within us
+  - id: ordinary
+    at: [offer, release]
+    when: {lane: us-eu, artifact.classification: [public, internal]}
+    effect: allow
+    reason: ordinary content may go to eu
+  - id: controlled
+    at: [offer]
+    when: {artifact.classification: export-controlled}
+    effect: deny
+    reason: controlled content stays
+    remedy: use another lane
+  - id: asked-to-wait
+    at: [offer]
+    when: {purpose: wait-at-offer}
+    unless: {artifact.classification: export-controlled}
+    effect: hold
+    reason: somebody has to look first
+    remedy: ask the tests
+  - id: key-waits
+    at: [release]
+    when: {purpose: wait-at-release}
+    effect: hold
+    reason: the key waits for somebody
+    remedy: ask the tests
+  - id: key-stays
+    at: [release]
+    when: {purpose: no-key}
+    effect: deny
+    reason: the key stays here
+    remedy: ask the tests
+""",
+    "eu": """
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: eu, version: 1, owner: the tests}
+rules:
+  - id: welcome
+    at: [receipt, release]
+    when: {origin.site: [us, eu]}
+    effect: allow
+    reason: from us or from here
+  - id: locked
+    at: [receipt]
+    when: {purpose: quarantine-me}
+    effect: quarantine
+    reason: kept locked
+    remedy: ask the tests
+  - id: unwanted
+    at: [receipt]
+    when: {purpose: deny-me}
+    effect: deny
+    reason: not wanted here
+    remedy: ask the tests
+  - id: unsure
+    at: [receipt]
+    when: {purpose: hold-me}
+    effect: hold
+    reason: somebody at eu has to look
+    remedy: ask the tests
+  - id: not-for-pulling
+    at: [release]
+    when: {purpose: no-pull, recipient.kind: agent}
+    effect: deny
+    reason: nobody pulls this
+    remedy: ask the tests
+""",
+}
+
+
+@dataclass
+class LiveSite:
+    """A site of one test: its directory, its settings, and whether it runs."""
+
+    name: SiteName
+    directory: Path
+    agent_dir: Path
+    limits: Limits = field(default_factory=Limits)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: "asyncio.Task[None] | None" = None
+
+    @property
+    def settings(self) -> GatewaySettings:
+        """The settings it runs with; a test may change the limits before it starts."""
+        timeouts = Timeouts(drain_s=2.0)
+        return load_settings(self.directory).model_copy(update={"limits": self.limits, "timeouts": timeouts, "log_level": "error"})
+
+    @property
+    def agent(self) -> AgentSettings:
+        """The settings of the agent enrolled here."""
+        return AgentSettings(url=self.settings.url, site=self.name, identity_dir=self.agent_dir / "identity")
+
+    @property
+    def paths(self) -> SitePaths:
+        """Where everything of the site is."""
+        return SitePaths(self.directory)
+
+    async def start(self) -> None:
+        """Serve until `stop`."""
+        self._stop = asyncio.Event()
+        listening = asyncio.get_running_loop().create_future()
+
+        def ready(port: int) -> None:
+            if not listening.done():
+                listening.set_result(port)
+
+        self._task = asyncio.create_task(serve(self.settings, ready=ready, stop=self._stop))
+        await asyncio.wait([listening, self._task], return_when=asyncio.FIRST_COMPLETED)
+        if not listening.done():
+            listening.cancel()
+            await self._task
+            raise AssertionError("the site ended before it served")
+
+    async def stop(self) -> None:
+        """Stop as SIGTERM does; does nothing if it does not run."""
+        if self._task is not None:
+            self._stop.set()
+            await self._task
+            self._task = None
+
+    def set_policy(self, text: str) -> None:
+        """Replace the site's policy; takes effect at the next start."""
+        (self.paths.policy / "policy.yaml").write_text(text, encoding="utf-8")
+
+    def stored(self) -> list[Path]:
+        """Return the files of the store."""
+        return [path for path in self.paths.store.rglob("*") if path.is_file() and path.parent.name != "incoming"]
+
+
+@dataclass
+class World:
+    """Both sites of one test."""
+
+    us: LiveSite
+    eu: LiveSite
+    root: Path
+
+    async def push(self, source: Path | str, target: str, **changes: Any) -> PushResult:
+        """Push as the agent of us; `target` is `[eu:]repository:tag`. Waits for delivery unless told otherwise."""
+        async with open_session(self.us.agent) as session:
+            return await push_in(session, source, target, **changes)
+
+    async def pull(self, site: LiveSite, name: str, sink: Path | str) -> Granted:
+        """Pull as the agent of `site`."""
+        repository, tag = name.split(":")
+        async with open_session(site.agent) as session:
+            return await run_pull(
+                session,
+                Repository(repository),
+                Tag(tag),
+                lambda kind: open_sink(str(sink), kind, tag=tag, name=name),
+                Progress(),
+            )
+
+    async def show(self, transfer: str, site: LiveSite | None = None) -> TransferView:
+        """Return a transfer as its sender sees it."""
+        from carnet.identifiers import TransferId
+
+        async with open_session((site or self.us).agent, connections=1) as session:
+            return await session.client.show(TransferId(transfer))
+
+    async def until(self, transfer: str, is_done: Callable[[TransferView], bool], timeout_s: float = 20) -> TransferView:
+        """Return the first view of a transfer for which `is_done`."""
+        from carnet.identifiers import TransferId
+
+        async with open_session(self.us.agent, connections=1) as session:
+            return await session.client.wait(TransferId(transfer), is_done, timeout_s)
+
+
+async def push_in(session: Session, source: Path | str, target: str, **changes: Any) -> PushResult:
+    """Push in a session that is open."""
+    pieces = target.split(":")
+    to_eu = len(pieces) == 3
+    kind = changes.pop("kind", None)
+    said = changes.pop("declare", {"classification": "internal", "purpose": "deploy"})
+    progress = changes.pop("progress", None) or Progress()
+    order = PushOrder(
+        lane=LANE if to_eu else HOME_LANE,
+        destinations=(SiteName("eu") if to_eu else session.site,),
+        repository=Repository(pieces[-2]),
+        tag=Tag(pieces[-1]),
+        declarations=Declarations.model_validate(said),
+        wait=Wait.DELIVERED,
+        timeout_s=30,
+    )
+    opened = open_source(str(source), kind=None if kind is None else ArtifactKind(kind))
+    return await run_push(session, opened, replace(order, **changes), progress)
+
+
+async def make_template(root: Path) -> None:
+    """Make both sites below `root`, with an enrolled agent each."""
+    sites = {name: LiveSite(SiteName(name), root / name, root / f"agent-{name}") for name in ("us", "eu")}
+    now = datetime.now(UTC)
+    for name, site in sites.items():
+        port = free_port()
+        settings = GatewaySettings.model_validate(
+            {
+                "site": name,
+                "jurisdiction": {"us": "US", "eu": "DE"}[name],
+                "operator": f"Example {name}",
+                "trust_domain": "test.example",
+                "url": f"https://localhost:{port}",
+                "listen": (f"127.0.0.1:{port}",),
+            }
+        )
+        await create_site(site.directory, settings, POLICIES[name], now)
+    key = SigningKey(bytes(range(32)))
+    change = Change(
+        roots=(key.public,),
+        threshold=1,
+        cards=tuple(read_card(site.paths.card) for site in sites.values()),
+        lanes=(parse_lane("us-eu=us:eu"),),
+    )
+    envelope = sign_proposal(unsigned(propose(None, change, now)), key)
+    for site in sites.values():
+        async with open_site(site.directory) as opened:
+            await opened.trust.import_bundle(envelope.encode(), root_fingerprint=None)
+    for site in sites.values():
+        await site.start()
+        invite = await invite_agent(site, "agent")
+        await enroll(invite, site.agent_dir / "identity", datetime.now(UTC))
+        await site.stop()  # before the other starts: a template in which the sites have never met
+
+
+async def invite_agent(site: LiveSite, name: str, grants: tuple[str, ...] = GRANTS) -> Invite:
+    """Return a new invite of the site."""
+    async with open_site(site.directory) as opened:
+        order = InviteOrder(name=AgentName(name), grants=grants, url=site.settings.url)
+        return await make_invite(opened.catalog, opened.facts, opened.authority().fingerprint, opened.trust, order)
+
+
+@asynccontextmanager
+async def world_from(template: Path, root: Path, *, start: bool = True) -> AsyncIterator[World]:
+    """Yield a running copy of the template below `root`; both sites are stopped at the end."""
+    shutil.copytree(template, root, dirs_exist_ok=True)
+    world = World(
+        LiveSite(SiteName("us"), root / "us", root / "agent-us"), LiveSite(SiteName("eu"), root / "eu", root / "agent-eu"), root
+    )
+    try:
+        if start:
+            await world.eu.start()
+            await world.us.start()
+            await know_each_other(world)
+        yield world
+    finally:
+        await world.us.stop()
+        await world.eu.stop()
+
+
+async def know_each_other(world: World) -> None:
+    """Return once us knows the KEM key of eu."""
+    async with asyncio.timeout(20), open_session(world.us.agent, connections=1) as session:
+        while True:
+            response = await session.client.trust()
+            if len(response.kem_statements) > 1:
+                return
+            await asyncio.sleep(0)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
