@@ -6,14 +6,17 @@ from collections.abc import Sequence
 import typer
 
 from agent.commands import artifacts, identity, logs, moving, transfers
-from agent.commands.application import new_group, root
-from agent.commands.terminal import PROGRAM
-from carnet.flow.commandline import run
+from agent.commands.application import root
+from agent.commands.terminal import ENVIRONMENT_PREFIX, PROGRAM
+from carnet.flow.commandline import new_app, run
 
 
 def build_app() -> typer.Typer:
     """Return the whole command line."""
-    app = new_group("Move container images and patches across borders: sealed, checked on receipt, logged with proof.")
+    app = new_app(
+        "Move container images and patches across borders: sealed, checked on receipt, logged with proof.",
+        environment_prefix=ENVIRONMENT_PREFIX,
+    )
     for module in (moving, transfers, artifacts, logs, identity):
         module.add_commands(app)
     app.callback(invoke_without_command=False)(root)

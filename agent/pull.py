@@ -1,8 +1,9 @@
 """Pull: ask the home site for an artifact, check every signature and proof, fetch, open, verify, and write it whole.
 
 Steps: (1) the site's `release` decision for us, proved to be in its log; (2) waybill by its originator, whom its site vouches
-for; packing list by the originator or its site; the `delivered` receipt of the home site; (3) our key, checked against the commitment;
-(4) the index, canonical and of that waybill; (5) every part's digest; (6) the sink commits. Until (6) nothing is visible.
+for; packing list by the originator or its site; the `delivered` receipt of the home site; (3) our key, checked against the
+commitment; (4) the index, canonical and of that waybill; (5) every part's digest; (6) the sink commits. Until then nothing is
+visible.
 """
 
 import asyncio

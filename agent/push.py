@@ -1,8 +1,8 @@
 """Push: read a source, seal what is new, send it, sign for it, and wait for the site's decision. Run again, it continues.
 
 Steps: (1) declare; the answer may be a denial, an open transfer to continue, or bases to build upon; (2) open what the site holds
-for us: resume keys, rows, bases, all checked to be our own; (3) seal and send; (4) sign waybill and packing list, release the key to
-destinations, origin and ourselves; (5) commit; (6) wait.
+for us: resume keys, rows, bases, all checked to be our own; (3) seal and send; (4) sign waybill and packing list, release the key
+to destinations, origin and ourselves; (5) commit; (6) wait.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Types of the C kernel; see carnet/_kernel.c. Rules: as there."""
+# Types of the C kernel; the rules are in carnet/_kernel.c.
 
 from array import array
 
@@ -11,6 +11,6 @@ def cut(
     maximum: int,
     bits_small: int,
     bits_large: int,
-    final: bool,  # noqa: FBT001 - positional in the kernel, called from one place
+    final: bool,
     /,
 ) -> int: ...

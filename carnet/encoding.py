@@ -1,10 +1,10 @@
-"""JSON as bytes that two parties hash alike: canonical out, strict and bounded in.
+r"""JSON as bytes that two parties hash alike: canonical out, strict and bounded in.
 
 Rules:      1. what we sign is RFC 8785  2. duplicate keys, floats, integers beyond 2^53-1, lone surrogates, NaN and depth over
             the limit are refused  3. size is checked before parsing
 Spec:       docs/formats.md section "Common encodings"; RFC 8785; RFC 7493 (I-JSON)
 Example:    >>> canonical({"b": 1, "a": "é"})
-            b'{"a":"\\xc3\\xa9","b":1}'
+            b'{"a":"\xc3\xa9","b":1}'
 """
 
 import base64
@@ -18,7 +18,7 @@ import rfc8785
 from carnet.errors import PeerError
 from carnet.limits import JSON_DEPTH_MAX
 
-JsonValue: TypeAlias = None | bool | int | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+JsonValue: TypeAlias = bool | int | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 """What may stand in a document of ours: no floats."""
 
 INTEGER_MAX = 2**53 - 1
@@ -95,14 +95,7 @@ def _check(value: JsonValue, depth: int) -> None:
     """Refuse depth, range and text that two parsers may read differently."""
     if depth > JSON_DEPTH_MAX:
         raise PeerError("E-FORMAT", f"JSON nested deeper than {JSON_DEPTH_MAX}")
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, bool) or value is None:
-        return
-    elif isinstance(value, int):
-        if abs(value) > INTEGER_MAX:
-            raise PeerError("E-FORMAT", "JSON integer beyond 2^53-1")
-    elif isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         for key, member in value.items():
             if not isinstance(key, str):
                 raise PeerError("E-FORMAT", "JSON keys are strings")
@@ -112,7 +105,18 @@ def _check(value: JsonValue, depth: int) -> None:
         for member in value:
             _check(member, depth + 1)
     else:
+        _check_scalar(value)
+
+
+def _check_scalar(value: JsonValue) -> None:
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, bool) or value is None:
+        return
+    elif not isinstance(value, int):
         raise PeerError("E-FORMAT", f"no JSON form for {type(value).__name__}")
+    elif abs(value) > INTEGER_MAX:
+        raise PeerError("E-FORMAT", "JSON integer beyond 2^53-1")
 
 
 def _check_text(text: str) -> None:

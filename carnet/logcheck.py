@@ -6,7 +6,8 @@ the root with what the key signed. It reads through a function and keeps one til
 Rules:      1. each entry is canonical and in the tree that was signed  2. each tile of each level is what the entries give
             3. an earlier checkpoint's tree is a prefix of this one  4. a missing file is a failed check
 Spec:       docs/statements.md section "Log"; c2sp.org/tlog-tiles
-Example:    >>> verify_log(lambda path: None, origin="acme.example/site/eu/log", key=VerifyingKey(bytes(32)))
+Example:    >>> from carnet.keys import SigningKey
+            >>> verify_log(lambda path: None, origin="acme.example/site/eu/log", key=SigningKey(bytes(32)).public)
             Traceback (most recent call last):
             carnet.errors.IntegrityError: log acme.example/site/eu/log: checkpoint is missing [E-LOG]
 """

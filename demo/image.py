@@ -13,7 +13,7 @@ from typing import Any
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
-_ROOTS = ("/usr/lib", "/usr/share", os.path.dirname(os.__file__), "/usr/bin")
+_ROOTS = ("/usr/lib", "/usr/share", str(Path(os.__file__).parent), "/usr/bin")
 _FILE_BYTES_MAX = 8_000_000
 
 
@@ -22,10 +22,8 @@ def build_image(layout: Path, tag: str, size: int) -> tuple[int, int]:
     (layout / "blobs" / "sha256").mkdir(parents=True)
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}', encoding="utf-8")
     files = _files()
-    layers = []
     # gzip shrinks to about two fifths, so these two carry half of the image; the plain one the other half.
-    for share in (0.25, 0.25):
-        layers.append(_write_layer(layout, list(_take(files, int(size * share * 2.5))), compressed=True))
+    layers = [_write_layer(layout, list(_take(files, int(size * 0.25 * 2.5))), compressed=True) for _ in range(2)]
     application = list(_take(files, int(size * 0.5)))
     layers.append(_write_layer(layout, application, compressed=False))
     (layout / "application.json").write_text(json.dumps([str(path) for path in application]), encoding="utf-8")

@@ -156,7 +156,7 @@ def quarantine_on_receipt(story: Story) -> str:
 
 
 def kill_and_continue(story: Story) -> str:
-    """kill -9 the origin gateway and the agent in the middle of a push; the same command continues."""
+    """Kill -9 the origin gateway and the agent in the middle of a push; the same command continues."""
     patch = story.root / "patch.bin"
     story.origin.write_noise(patch, 40_000_000)
     command = (
@@ -200,7 +200,8 @@ def pull_and_compare(story: Story) -> str:
     carnet(story.destination, "pull", "shop/patch:1", f"file:{patch}")
     if patch.read_bytes() != (story.root / "patch.bin").read_bytes():
         raise DemoFailure("the patch differs")
-    return f"both versions and the patch pulled in eu: {len(digests_of(target, 'v2'))} digests of v2 recomputed and equal, bit for bit"
+    count = len(digests_of(target, "v2"))
+    return f"both versions and the patch pulled in eu: {count} digests of v2 recomputed and equal, bit for bit"
 
 
 def flip_a_byte(story: Story) -> str:

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 
 import typer
 
+from carnet.flow.commandline import new_app, run
 from gateway.commands import agents, care, lanes, site, trust
-from gateway.commands.terminal import new_app, run
+from gateway.commands.terminal import ENVIRONMENT_PREFIX, PROGRAM
 
 
 def build_app() -> typer.Typer:
     """Return the whole command line."""
-    app = new_app("Run a Carnet site: the gateway between a jurisdiction and the lanes that leave it.", is_root=True)
+    app = new_app(
+        "Run a Carnet site: the gateway between a jurisdiction and the lanes that leave it.",
+        environment_prefix=ENVIRONMENT_PREFIX,
+    )
     for module in (site, agents, lanes, trust, care):
         module.add_commands(app)
     app.callback(invoke_without_command=False)(_root)
@@ -20,7 +24,7 @@ def build_app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
-    sys.exit(run(build_app(), sys.argv[1:] if arguments is None else arguments))
+    sys.exit(run(build_app(), PROGRAM, sys.argv[1:] if arguments is None else arguments))
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a callback of the parser

@@ -1,4 +1,4 @@
-"""The root of `carnet`: groups made alike, `--config` and `--version` before any command."""
+"""The root of `carnet`: what stands before any command, `--config` and `--version`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,14 +6,6 @@ from typing import Annotated
 import typer
 
 from agent.commands.terminal import set_config
-from carnet.flow.commandline import new_app
-
-_PREFIX = "CARNET"
-
-
-def new_group(text: str) -> typer.Typer:
-    """Return a group of commands with the settings that all of `carnet` has."""
-    return new_app(text, _PREFIX)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - a callback of the parser

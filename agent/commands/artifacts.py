@@ -5,16 +5,15 @@ from typing import Annotated
 import typer
 
 from agent.commands.progress_line import format_bytes
-from agent.commands.terminal import Json, Quiet, Terminal, Verbose, get_config, wait_for
+from agent.commands.terminal import get_config
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
 
 Name = Annotated[str, typer.Argument(metavar="REPOSITORY:TAG", help="The artifact.")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the group to the root."""
-    from agent.commands.application import new_group
-
-    group = new_group("What is at the home site.")
+    group = new_app("What is at the home site.")
     group.command("list")(list_artifacts)
     group.command("show")(show)
     group.command("delete")(delete)

@@ -5,17 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands.terminal import Json, Quiet, Terminal, Verbose, get_config, wait_for
+from agent.commands.terminal import get_config
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands, and the group `key`, to the root."""
-    from agent.commands.application import new_group
-
     app.command("enroll")(enroll)
     app.command("verify")(verify)
     app.command("doctor")(doctor)
-    group = new_group("Keys of people.")
+    group = new_app("Keys of people.")
     group.callback()(_group)
     group.command("new")(new_key)
     app.add_typer(group, name="key")

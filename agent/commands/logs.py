@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands.terminal import Json, Quiet, Terminal, Verbose, get_config, wait_for
+from agent.commands.terminal import get_config
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
 
 Where = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", help="A copy of a log's directory; without it, the home site's log is fetched.")
@@ -20,9 +21,7 @@ Roots = Annotated[str | None, typer.Option("--root-fingerprint", help="The roots
 
 def add_commands(app: typer.Typer) -> None:
     """Add the group to the root."""
-    from agent.commands.application import new_group
-
-    group = new_group("Check a site's log without trusting the site.")
+    group = new_app("Check a site's log without trusting the site.")
     group.command("verify")(verify)
     group.command("show")(show)
     app.add_typer(group, name="log")

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from agent.commands.progress_line import ProgressMode, format_bytes, shown
-from agent.commands.terminal import Json, Quiet, Terminal, Verbose, get_config, wait_for
+from agent.commands.terminal import get_config
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
 
 _SUFFIXES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 _TIME_SUFFIXES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -4,16 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands.terminal import Json, Quiet, Terminal, Verbose, get_config, wait_for
+from agent.commands.terminal import get_config
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The transfer's id, 32 hex digits.")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the group to the root."""
-    from agent.commands.application import new_group
-
-    group = new_group("What became of what was pushed.")
+    group = new_app("What became of what was pushed.")
     group.command("list")(list_transfers)
     group.command("show")(show)
     group.command("wait")(wait)

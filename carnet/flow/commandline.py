@@ -7,11 +7,12 @@ Rules:      1. a failure is one line and a hint, never a traceback  2. the exit 
 Spec:       DESIGN section 11; docs/operations.md section "Exit statuses"
 """
 
+import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from carnet.errors import CarnetError
 
 EXIT_BROKEN_PIPE = 1
+Result = TypeVar("Result")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, on standard error.")]
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,25 @@ class Terminal:
             self.note(line)
 
 
-def new_app(text: str, environment_prefix: str) -> typer.Typer:
-    """Return a group of commands; each flag also has an environment variable `<PREFIX>_<COMMAND>_<FLAG>`."""
+def new_app(text: str, *, environment_prefix: str | None = None) -> typer.Typer:
+    """Return a group of commands; below a root with a prefix each flag has a variable `<PREFIX>_<COMMAND>_<FLAG>`.
+
+    Groups below the root take prefix and help flags from it.
+    """
+    root = {"auto_envvar_prefix": environment_prefix, "help_option_names": ["-h", "--help"]}
     return typer.Typer(
         help=text,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"auto_envvar_prefix": environment_prefix, "help_option_names": ["-h", "--help"]},
+        context_settings=root if environment_prefix is not None else {},
     )
+
+
+def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end; Ctrl-C cancels it, so temporary files go."""
+    return asyncio.run(work)
 
 
 def run(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:

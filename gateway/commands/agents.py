@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.terminal import Directory, Json, Quiet, Terminal, Verbose, new_app, wait_for
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.terminal import Directory
 
 MINUTES = 60
 _MINUTES_MAX = 7 * 24 * 60

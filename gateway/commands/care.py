@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.terminal import Directory, Json, Quiet, Terminal, Verbose, new_app, wait_for
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.terminal import Directory
 
 _FAULTS_SHOWN_MAX = 1_000
 

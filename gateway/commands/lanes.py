@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.terminal import Directory, Json, Quiet, Terminal, Verbose, new_app, wait_for
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.terminal import Directory
 from gateway.commands.trust import lane_line
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.terminal import Directory, Json, Quiet, Terminal, Verbose, serve_until_stopped, wait_for
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
+from gateway.commands.terminal import Directory, serve_until_stopped
 
 if TYPE_CHECKING:
     from gateway.settings import GatewaySettings

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.commands.terminal import Directory, Json, Quiet, Terminal, Verbose, new_app, wait_for
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.terminal import Directory
 
 if TYPE_CHECKING:
     from carnet.envelope import Envelope

@@ -59,7 +59,7 @@ class Connection(web.RequestHandler):
         """Stop the timer and give the identity's share back."""
         self._stop_header_timer()
         if self._held is not None:
-            self._server.transports.discard(self._held)
+            self._server.forget(self._held)
         if self._owner is not None:
             self._server.release(self._owner)
             self._owner = None
@@ -122,6 +122,7 @@ class ConnectionServer(web.Server):
         super().__init__(handler)
         self._bounds = bounds
         self._shares: dict[SpiffeId, int] = {}
+        self._ended: asyncio.Event | None = None
         self.transports: set[asyncio.Transport] = set()
         """Every transport that is not lost yet; kept by the connections."""
 
@@ -154,8 +155,15 @@ class ConnectionServer(web.Server):
         await self.shutdown(close_s)
         for transport in open_now & self.transports:
             transport.abort()
-        while self.transports:
-            await asyncio.sleep(0)
+        if self.transports:
+            self._ended = asyncio.Event()
+            await self._ended.wait()
+
+    def forget(self, transport: asyncio.Transport) -> None:
+        """Be told that a transport is lost."""
+        self.transports.discard(transport)
+        if self._ended is not None and not self.transports:
+            self._ended.set()
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol object of a new connection."""

@@ -15,7 +15,6 @@ CATCH_ALL_ALLOWED = {
     "gateway/jobs.py": "supervises background work",
     "gateway/assembly.py": "supervises the server's tasks",
     "carnet/flow/commandline.py": "is where every command of both ends ends",
-    "gateway/commands/terminal.py": "is where every command of the site ends",
     "agent/cli.py": "is a main",
     "gateway/batching.py": "hands the error to whoever waits for the batch",
     "gateway/catalog/engine.py": "hands the error to whoever waits for the change",

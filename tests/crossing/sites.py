@@ -134,7 +134,9 @@ class LiveSite:
     def settings(self) -> GatewaySettings:
         """The settings it runs with; a test may change the limits before it starts."""
         timeouts = Timeouts(drain_s=2.0)
-        return load_settings(self.directory).model_copy(update={"limits": self.limits, "timeouts": timeouts, "log_level": "error"})
+        return load_settings(self.directory).model_copy(
+            update={"limits": self.limits, "timeouts": timeouts, "log_level": "error"}
+        )
 
     @property
     def agent(self) -> AgentSettings:

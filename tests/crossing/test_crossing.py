@@ -91,7 +91,7 @@ async def test_what_the_origin_denies_is_refused_before_a_byte_moves(world: Worl
 
 
 async def test_what_no_rule_permits_is_denied(world: World, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no rule permits|not known"):
+    with pytest.raises(Refused, match=r"no rule permits|not known"):
         await world.push(f"file:{noise(tmp_path / 'a', 10)}", "eu:app:v1", declare={"classification": "secret"})
 
 
@@ -309,9 +309,7 @@ async def test_the_number_of_unfinished_transfers_is_bounded_by_name(cold_world:
         async def begin(tag: str) -> None:
             from agent.push import _declaration
 
-            order = PushOrder(
-                lane=HOME_LANE, destinations=(world.us.name,), repository=Repository("app"), tag=Tag(tag)
-            )
+            order = PushOrder(lane=HOME_LANE, destinations=(world.us.name,), repository=Repository("app"), tag=Tag(tag))
             await continue_or_begin(
                 session, source, lambda transfer, statement, fresh: _declaration(order, source, transfer, statement, fresh=fresh)
             )

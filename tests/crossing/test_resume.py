@@ -172,7 +172,7 @@ async def test_a_source_that_changes_while_it_is_read_is_refused(world: World, t
 
         client.put_segment = change_then_put  # type: ignore[method-assign]
         changing = Session(session.settings, session.identity, client, session.bundle, session.kem_statements)  # type: ignore[arg-type]
-        with pytest.raises(IntegrityError, match="E-SOURCE-CHANGED|E-DIGEST"):
+        with pytest.raises(IntegrityError, match=r"E-SOURCE-CHANGED|E-DIGEST"):
             await push_in(changing, f"file:{source}", "eu:app:v1")
 
 
@@ -197,5 +197,3 @@ async def test_two_pushes_at_once_of_one_tag_end_in_one_order(world: World, tmp_
 
     assert delivered
     assert (tmp_path / "out").read_bytes() in [source.read_bytes() for source in sources]
-
-

@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
+from carnet.flow.commandline import run
 from gateway.cli import build_app
-from gateway.commands.terminal import run
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def gateway(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        status = run(build_app(), [str(argument) for argument in arguments])
+        status = run(build_app(), "carnet-gateway", [str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
