@@ -14,6 +14,7 @@ from agent.settings import AgentSettings
 from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, Unavailable
 from carnet.flow.client import PeerClient
+from carnet.flow.link import Timeouts
 from carnet.flow.tls import ClientContext
 from carnet.identifiers import SiteName
 from carnet.identity import AgentIdentity
@@ -57,7 +58,9 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(settings: AgentSettings, *, connections: int | None = None) -> AsyncIterator[Session]:
+async def open_session(
+    settings: AgentSettings, *, connections: int | None = None, timeouts: Timeouts | None = None
+) -> AsyncIterator[Session]:
     """Yield a session; the certificate is renewed first if it is due.
 
     Raises:
@@ -65,7 +68,7 @@ async def open_session(settings: AgentSettings, *, connections: int | None = Non
         Held: E-TRUST-EXPIRED.
     """
     identity = load_identity(settings.identity_dir, root_fingerprint=settings.root_fingerprint)
-    async with connect(settings, identity, connections=connections or settings.parallel) as client:
+    async with connect(settings, identity, connections=connections or settings.parallel, timeouts=timeouts) as client:
         identity = await renew_if_due(identity, settings.identity_dir, client, now())
         response = await client.trust()
         identity = advance_trust(settings.identity_dir, identity, parse_envelope(response.bundle), now())
@@ -74,11 +77,19 @@ async def open_session(settings: AgentSettings, *, connections: int | None = Non
         yield Session(settings, identity, client, bundle, statements)
 
 
-def connect(settings: AgentSettings, identity: AgentIdentity, *, connections: int) -> PeerClient:
+def connect(
+    settings: AgentSettings, identity: AgentIdentity, *, connections: int, timeouts: Timeouts | None = None
+) -> PeerClient:
     """Return a client for the home site that presents this identity's certificate."""
     pem = settings.identity_dir / "tls.pem"
     gateway = site_recipient(identity.trust.current.trust_domain, identity.id.site)
-    return PeerClient([settings.url], ClientContext(pem, None, identity.authority_pem), gateway=gateway, connections=connections)
+    return PeerClient(
+        [settings.url],
+        ClientContext(pem, None, identity.authority_pem),
+        gateway=gateway,
+        connections=connections,
+        timeouts=timeouts,
+    )
 
 
 def _verified(envelopes: tuple[EnvelopeJson, ...], bundle: TrustBundle) -> list[KemStatement]:

@@ -1,0 +1,251 @@
+"""The command line of `carnet`: every failure is one line with a code, a hint, and the exit status of its family."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import build_app
+from carnet.flow.commandline import run
+from tests.agent.layouts import blobs_of, simple_image
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def announced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A site for trying out, as its first line of output describes it."""
+    directory = tmp_path_factory.mktemp("dev") / "site"
+    process = subprocess.Popen(
+        [BIN / "carnet-gateway", "dev", directory], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    announced = json.loads(process.stdout.readline())
+    first = directory.parent / "first.bin"
+    first.write_bytes(b"there from the start")
+    subprocess.run(
+        [BIN / "carnet", "--config", announced["config"], "push", f"file:{first}", "there:v1", "-q"], check=True, timeout=30
+    )
+    yield announced
+    process.terminate()
+    process.communicate(timeout=20)
+
+
+class Carnet:
+    """Runs `carnet` in this process and keeps what it printed."""
+
+    def __init__(self, config: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self._config = config
+        self._capsys = capsys
+        self.out = ""
+        self.err = ""
+
+    def __call__(self, *arguments: str | Path) -> int:
+        self._capsys.readouterr()
+        status = run(build_app(), "carnet", ["--config", self._config, *map(str, arguments)])
+        self.out, self.err = self._capsys.readouterr()
+        return status
+
+    def json(self, *arguments: str | Path) -> Any:
+        assert self(*arguments, "--json") == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def carnet(announced: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Carnet:
+    return Carnet(announced["config"], capsys)
+
+
+@pytest.fixture
+def patch(tmp_path: Path) -> Path:
+    path = tmp_path / "patch.bin"
+    path.write_bytes(random.Random(str(tmp_path)).randbytes(50_000))
+    return path
+
+
+def test_push_and_pull_work_with_what_dev_prints(carnet: Carnet, patch: Path, tmp_path: Path) -> None:
+    assert carnet("push", f"file:{patch}", "app:v1") == 0
+    assert carnet.out.startswith("ADMITTED  ")
+    assert "-> dev: delivered" in carnet.out
+    assert carnet("pull", "app:v1", f"file:{tmp_path / 'out'}") == 0
+
+    assert (tmp_path / "out").read_bytes() == patch.read_bytes()
+
+
+def test_an_image_survives_push_and_pull_with_every_blob(carnet: Carnet, tmp_path: Path) -> None:
+    layout = simple_image(tmp_path / "layout")
+
+    assert carnet("push", f"oci:{layout.path}", "img:v1") == 0
+    assert carnet("pull", "img:v1", f"oci:{tmp_path / 'out'}") == 0
+
+    assert blobs_of(tmp_path / "out") == blobs_of(layout.path)
+
+
+FAILURES = [
+    (("push", "file:/nowhere/at/all", "app:v1"), 2, "E-SOURCE"),
+    (("push", "nonsense", "app:v1"), 2, "E-SOURCE"),
+    (("push", "docker://x/y", "app:v1"), 2, "E-SOURCE"),
+    (("push", "PATCH", "UPPER:v1"), 2, "E-NAME"),
+    (("push", "PATCH", "noтag"), 2, "E-USAGE"),
+    (("push", "PATCH", "a:b:c:d"), 2, "E-USAGE"),
+    (("push", "PATCH", "mars:app:v1"), 8, "E-LANE-UNKNOWN"),
+    (("push", "PATCH", "app:v1", "--wait", "someday"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--limit-rate", "fast"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--timeout", "soon"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--kind", "novel"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "-d", "colour=blue"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "-d", "nothing"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--parallel", "0"), 2, "E-USAGE"),
+    (("push", "PATCH"), 2, "E-USAGE"),
+    (("pull", "app:never-pushed", "file:OUT"), 8, "E-ARTIFACT-UNKNOWN"),
+    (("pull", "there:v1", "nonsense"), 2, "E-SINK"),
+    (("artifact", "show", "app:never-pushed"), 8, "E-ARTIFACT-UNKNOWN"),
+    (("artifact", "delete", "app:never-pushed"), 8, "E-ARTIFACT-UNKNOWN"),
+    (("transfer", "show", "0" * 32), 8, "E-TRANSFER-UNKNOWN"),
+    (("transfer", "cancel", "0" * 32), 8, "E-TRANSFER-UNKNOWN"),
+    (("transfer", "show", "xyz"), 2, "E-NAME"),
+    (("verify", "/nowhere/at/all"), 2, "E-SOURCE"),
+    (("log", "verify", "/nowhere/at/all"), 2, "E-SOURCE"),
+    (("enroll", "carnet1.nonsense"), 2, "E-INVITE"),
+    (("no-such-command",), 2, "E-USAGE"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "code"), FAILURES, ids=[" ".join(one[0])[:40] for one in FAILURES])
+def test_a_failure_has_one_line_a_hint_and_its_status(
+    carnet: Carnet, patch: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, code: str
+) -> None:
+    given = [one.replace("PATCH", f"file:{patch}").replace("OUT", str(tmp_path / "out")) for one in arguments]
+
+    assert carnet(*given) == status
+
+    lines = carnet.err.splitlines()
+    assert lines[0].startswith("carnet: ")
+    assert lines[0].endswith(f"[{code}]")
+    assert lines[1].startswith("hint: ")
+    assert len(lines) == 2
+    assert carnet.out == ""
+
+
+def test_a_failure_with_json_is_a_document_on_standard_output(carnet: Carnet) -> None:
+    assert carnet("artifact", "show", "app:never-pushed", "--json") == 8
+
+    document = json.loads(carnet.out)
+    assert (document["error"], document["exit_status"]) == ("E-ARTIFACT-UNKNOWN", 8)
+    assert document["remedy"]
+
+
+def test_what_waits_exits_with_3_and_what_is_refused_with_4(carnet: Carnet, patch: Path) -> None:
+    assert carnet("push", f"file:{patch}", "app:v1", "--dry-run") == 0
+    assert carnet.out.startswith("ALLOW  app:v1 -> dev")
+
+
+def test_no_settings_means_not_enrolled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("CARNET_CONFIG", raising=False)
+
+    assert run(build_app(), "carnet", ["artifact", "list"]) == 2
+    assert "[E-NOT-ENROLLED]" in capsys.readouterr().err
+
+
+def test_a_gateway_that_is_not_there_is_a_temporary_failure(
+    announced: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from agent.session import open_session
+    from agent.settings import load_settings
+    from carnet.errors import Unavailable
+    from carnet.flow.link import Timeouts
+
+    settings = load_settings(Path(announced["config"])).model_copy(update={"url": "https://localhost:1"})
+
+    async def attempt() -> None:
+        async with open_session(settings, timeouts=Timeouts(retry_s=0)) as _session:
+            raise AssertionError("nobody listens there")
+
+    with pytest.raises(Unavailable) as caught:
+        asyncio.run(attempt())
+    assert (caught.value.code, caught.value.exit_status) == ("E-UNREACHABLE", 5)
+
+
+def test_standard_input_and_output_are_a_source_and_a_sink(announced: dict[str, str], patch: Path) -> None:
+    command = [BIN / "carnet", "--config", announced["config"]]
+
+    pushed = subprocess.run(
+        [*command, "push", "-", "stream:v1", "-q"], input=patch.read_bytes(), capture_output=True, check=False
+    )
+    pulled = subprocess.run([*command, "pull", "stream:v1", "-"], capture_output=True, check=False)
+
+    assert (pushed.returncode, pushed.stdout, pushed.stderr) == (0, b"", b"")
+    assert pulled.stdout == patch.read_bytes()
+
+
+def test_transfers_and_artifacts_are_listed_shown_and_deleted(carnet: Carnet, patch: Path) -> None:
+    pushed = carnet.json("push", f"file:{patch}", "listed:v1")
+    transfer = pushed["transfer"]["transfer"]
+
+    assert transfer in [one["transfer"] for one in carnet.json("transfer", "list")["transfers"]]
+    assert carnet.json("transfer", "show", transfer)["transfer"]["state"] == "admitted"
+    assert carnet.json("transfer", "wait", transfer)["transfer"]["deliveries"][0]["state"] == "delivered"
+    assert carnet.json("artifact", "show", "listed:v1")["artifact"]["digest"] == pushed["transfer"]["digest"]
+    assert [one["tag"] for one in carnet.json("artifact", "list", "--repository", "listed")["artifacts"]] == ["v1"]
+    assert carnet("artifact", "delete", "listed:v1") == 0
+    assert carnet.json("artifact", "list", "--repository", "listed")["artifacts"] == []
+
+
+def test_a_receipt_saved_from_a_transfer_verifies_offline_and_a_changed_one_does_not(
+    carnet: Carnet, patch: Path, tmp_path: Path
+) -> None:
+    transfer = carnet.json("push", f"file:{patch}", "receipts:v1")["transfer"]
+    receipt = transfer["deliveries"][0]["delivered_receipt"]
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt))
+    (tmp_path / "forged.json").write_text(json.dumps({**receipt, "payload": receipt["payload"][:-4] + "AAAA"}))
+
+    assert carnet("verify", tmp_path / "receipt.json") == 0
+    assert "VERIFIED  receipt of dev, signed by site dev" in carnet.out
+    assert carnet("verify", tmp_path / "forged.json") in {1, 6}
+
+
+def test_the_log_verifies_online_and_only_grows(carnet: Carnet, patch: Path) -> None:
+    first = carnet.json("log", "verify")
+    carnet.json("push", f"file:{patch}", "grown:v1")
+    second = carnet.json("log", "verify")
+
+    assert second["size"] > first["size"]
+    assert second["compared_with_size"] == first["size"]
+    assert carnet.json("log", "show", "--limit", "3")["entries"][-1]["index"] == second["size"] - 1
+
+
+def test_a_new_key_is_private_and_never_overwritten(carnet: Carnet, tmp_path: Path) -> None:
+    assert carnet("key", "new", tmp_path / "me.key") == 0
+    assert (tmp_path / "me.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "me.key.pub").read_text().startswith("carnet-signing-public-1:")
+    assert carnet("key", "new", tmp_path / "me.key") == 2
+    assert "[E-SINK]" in carnet.err
+
+
+def test_doctor_finds_nothing_wrong_with_a_site_that_is_well(carnet: Carnet) -> None:
+    assert carnet("doctor") == 0
+    assert "FAIL" not in carnet.out
+
+
+def test_inspect_says_what_a_source_is_and_what_would_be_decided(carnet: Carnet, patch: Path) -> None:
+    document = carnet.json("inspect", f"file:{patch}", "app:v9", "--kind", "patch")
+
+    assert document["source"]["kind"] == "patch"
+    assert document["advice"]["outcome"] == "allow"
+
+
+def test_a_sink_that_is_taken_is_refused_before_anything_is_fetched(carnet: Carnet, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+
+    assert carnet("pull", "there:v1", f"file:{tmp_path / 'taken'}") == 2
+    assert "[E-SINK]" in carnet.err
