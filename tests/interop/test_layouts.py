@@ -1,8 +1,6 @@
 """Layouts and archives that skopeo and umoci make, and whether they take ours: every digest and every blob must stay."""
 
-import hashlib
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,38 +11,13 @@ from carnet.identifiers import Digest
 from carnet.oci import ArtifactKind, Role
 from tests.agent.layouts import Layout, blobs_of
 from tests.agent.moving import move
-
-
-def run(*command: str | Path) -> bytes:
-    done = subprocess.run([str(word) for word in command], capture_output=True, check=False, timeout=120)
-    assert done.returncode == 0, f"{command[0]} failed: {done.stderr.decode(errors='replace')}"
-    return done.stdout
-
-
-def skopeo_copy(source: str, target: str, *flags: str) -> None:
-    run("skopeo", "--insecure-policy", "copy", "--quiet", *flags, source, target)
-
-
-def check_blobs(path: Path) -> None:
-    assert all(hashlib.sha256(content).hexdigest() == name for name, content in blobs_of(path).items())
+from tests.interop.real_clients import check_blobs, make_umoci_layout, run, skopeo_copy
 
 
 @pytest.fixture
 def umoci_layout(tmp_path: Path) -> Path:
     """A layout that umoci made: an image of two gzip layers, the second with links and odd modes."""
-    layout = tmp_path / "umoci"
-    run("umoci", "init", "--layout", layout)
-    run("umoci", "new", "--image", f"{layout}:v1")
-    tree = tmp_path / "tree"
-    (tree / "bin").mkdir(parents=True)
-    (tree / "bin/program").write_bytes(b"program" * 10_000)
-    (tree / "bin/program").chmod(0o4755)
-    (tree / "bin/alias").symlink_to("program")
-    (tree / "ünïcödé").write_bytes(b"")
-    run("umoci", "insert", "--rootless", "--image", f"{layout}:v1", tree / "bin", "/bin")
-    run("umoci", "insert", "--rootless", "--image", f"{layout}:v1", tree, "/srv")
-    run("umoci", "gc", "--layout", layout)
-    return layout
+    return make_umoci_layout(tmp_path)
 
 
 @pytest.mark.needs("umoci")
