@@ -77,7 +77,7 @@ DELIVERY: Final[Machine] = {
     "release-deny": {},
     "released": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied"},
     "held": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied", "cancel": "cancelled"},
-    "quarantined": {"deliver": "delivered", "quarantine": "quarantined", "deny": "denied"},
+    "quarantined": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied"},
     "delivered": {},
     "denied": {},
     "cancelled": {},

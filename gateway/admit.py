@@ -9,15 +9,16 @@ from dataclasses import replace
 from carnet.decision import Gate, Outcome
 from carnet.entries import EntryType
 from carnet.errors import IntegrityError, PeerError
-from carnet.identifiers import SiteName, TransferId
+from carnet.identifiers import SegmentId, SiteName, TransferId
 from carnet.messages import ReasonView
-from carnet.transfer import DELIVERY, ORIGIN, step
+from carnet.transfer import DELIVERY, ORIGIN, may, step
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_waybill, record_decision
 from gateway.deliver import make_visible
+from gateway.forward import parse_delivery_key
 from gateway.ports import Transaction
-from gateway.records import JobRecord, TransferRecord
+from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
 from gateway.verifying import verify_content
 
@@ -59,7 +60,7 @@ class Admit:
             await self._verify(transfer)
         except (IntegrityError, PeerError) as error:
             reason = ReasonView(rule="integrity", outcome=Outcome.DENY, text=error.problem, remedy=error.remedy)
-            await services.catalog.write(lambda tx: _deny(tx, transfer, reason))
+            await services.remove_unneeded(await services.catalog.write(lambda tx: _deny(tx, transfer, reason)))
             return
         bundle = services.trust.state().fresh(services.clock.now())
         waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
@@ -69,7 +70,24 @@ class Admit:
             destination: judge_waybill(services, bundle, gate, waybill, destination=destination)
             for destination in record.destinations
         }
-        await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, gate, judgements))
+        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgements))
+        await services.remove_unneeded(orphans)
+
+    async def offer(self, job: JobRecord) -> None:
+        """Handle an `offer` job, for `<transfer>/<destination>`: decide again about a delivery that waits at the offer."""
+        transfer, destination = parse_delivery_key(job.key)
+        services = self._services
+        bundle = services.trust.state().fresh(services.clock.now())
+        waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
+        judgement = judge_waybill(services, bundle, Gate.OFFER, waybill, destination=destination)
+
+        def decide(tx: Transaction) -> None:
+            record = tx.transfer(transfer)
+            for delivery in tx.deliveries(transfer):
+                if record is not None and record.state == "admitted" and delivery.destination == destination:
+                    self._settle(tx, record, waybill, delivery, judgement)
+
+        await services.catalog.write(decide)
 
     async def _verify(self, transfer: TransferId) -> None:
         services = self._services
@@ -83,44 +101,50 @@ class Admit:
         )
         if sealed_key is None:
             raise IntegrityError("E-COMMITMENT", f"the artifact key of {transfer} is gone")
-        await verify_content(services.store, waybill, packing, segments, services.keyring.open(sealed_key, transfer.raw))
+        await verify_content(services, waybill, packing, segments, services.keyring.open(sealed_key, transfer.raw))
 
     def _decide(
-        self, tx: Transaction, transfer: TransferId, waybill: Waybill, gate: Gate, judgements: dict[SiteName, Judgement]
-    ) -> None:
+        self, tx: Transaction, transfer: TransferId, waybill: Waybill, judgements: dict[SiteName, Judgement]
+    ) -> list[SegmentId]:
+        """Record every delivery's decision and the transfer's; return the segments that a denial leaves unneeded."""
         record = tx.transfer(transfer)
         if record is None or record.state != "inspecting":
-            return
+            return []
         tx.append(EntryType.TRANSFER_INSPECTED, {"transfer": transfer, "artifact": waybill.artifact})
-        event_of = _RECEIPT_EVENT_OF if gate is Gate.RECEIPT else _OFFER_EVENT_OF
         for delivery in tx.deliveries(transfer):
-            judgement = judgements[delivery.destination]
-            record_decision(tx, self._services, judgement, record, destination=delivery.destination)
-            state = step(DELIVERY, delivery.state, event_of[judgement.outcome])
-            tx.save_delivery(
-                replace(
-                    delivery,
-                    state=state,
-                    state_at=tx.now,
-                    outcome=judgement.outcome,
-                    reasons=judgement.reason_rows(),
-                    segments=record.segments,
-                )
-            )
-            if state == "sending":
-                tx.queue_job("forward", f"{transfer}/{delivery.destination}")
-            elif state == "delivered":
-                make_visible(tx, self._services, record, waybill)
+            self._settle(tx, record, waybill, delivery, judgements[delivery.destination])
         best = min(judgements.values(), key=lambda judgement: judgement.outcome.strictness)
-        tx.save_transfer(
+        state = step(ORIGIN, record.state, _EVENT_OF[best.outcome])
+        tx.save_transfer(replace(record, state=state, state_at=tx.now, outcome=best.outcome, reasons=best.reason_rows()))
+        if state != "denied":
+            return []
+        tx.delete_artifact_key(transfer)
+        return tx.unpin_transfer(transfer)
+
+    def _settle(
+        self, tx: Transaction, record: TransferRecord, waybill: Waybill, delivery: DeliveryRecord, judgement: Judgement
+    ) -> None:
+        """Record the decision about one delivery and queue what follows; one that is past its decision is left alone."""
+        at_home = judgement.gate is Gate.RECEIPT
+        event = (_RECEIPT_EVENT_OF if at_home else _OFFER_EVENT_OF)[judgement.outcome]
+        if not may(DELIVERY, delivery.state, event):
+            return
+        record_decision(tx, self._services, judgement, record, destination=delivery.destination)
+        state = step(DELIVERY, delivery.state, event)
+        tx.save_delivery(
             replace(
-                record,
-                state=step(ORIGIN, record.state, _EVENT_OF[best.outcome]),
+                delivery,
+                state=state,
                 state_at=tx.now,
-                outcome=best.outcome,
-                reasons=best.reason_rows(),
+                outcome=judgement.outcome,
+                reasons=judgement.reason_rows(),
+                segments=record.segments,
             )
         )
+        if state == "sending":
+            tx.queue_job("forward", f"{record.id}/{delivery.destination}")
+        elif state == "delivered":
+            make_visible(tx, self._services, record, waybill)
 
 
 def _begin(tx: Transaction, transfer: TransferId) -> TransferRecord | None:
@@ -133,11 +157,11 @@ def _begin(tx: Transaction, transfer: TransferId) -> TransferRecord | None:
     return record
 
 
-def _deny(tx: Transaction, transfer: TransferId, reason: ReasonView) -> None:
-    """Content that is not what was signed is denied for every destination."""
+def _deny(tx: Transaction, transfer: TransferId, reason: ReasonView) -> list[SegmentId]:
+    """Deny content that is not what was signed, for every destination; return the segments left unneeded."""
     record = tx.transfer(transfer)
     if record is None or record.state != "inspecting":
-        return
+        return []
     rows = (reason.model_dump(mode="json"),)
     for delivery in tx.deliveries(transfer):
         tx.save_delivery(
@@ -148,3 +172,4 @@ def _deny(tx: Transaction, transfer: TransferId, reason: ReasonView) -> None:
     )
     tx.delete_artifact_key(transfer)
     tx.append(EntryType.TRANSFER_ENDED, {"transfer": transfer, "state": "denied", "why": reason.text})
+    return tx.unpin_transfer(transfer)

@@ -176,7 +176,10 @@ class Artifacts:
                 f"{identity.name} has no key of its own to receive an artifact with",
                 remedy="pull as an enrolled agent",
             )
-        return AgentStatement.read_unverified(parse_envelope(who.statement))
+        statement = AgentStatement.read_unverified(parse_envelope(who.statement))  # our own, from our catalog
+        if not statement.is_valid_at(tx.now):
+            raise NotAuthorised("E-CERTIFICATE", f"the site's statement about {identity.name} is out of date")
+        return statement
 
 
 def _view(record: ArtifactRecord) -> ArtifactView:

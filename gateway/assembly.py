@@ -50,6 +50,7 @@ from gateway.translog.log import TransparencyLog
 from gateway.trusting import Trust
 
 _PEER_CONNECTIONS = 4
+_JOBS = 16
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             trust=trust,
             log=log,
         )
-        worker = Worker(CatalogJobQueue(catalog), _handlers(services), clock=clock, drain_s=settings.timeouts.drain_s)
+        worker = Worker(
+            CatalogJobQueue(catalog), _handlers(services), clock=clock, concurrency=_JOBS, drain_s=settings.timeouts.drain_s
+        )
         upkeep = Maintenance(settings, paths, authority, keyring, catalog, log, trust, clock)
         stack.callback(catalog.subscribe(_listener(worker, changes)))
         async with asyncio.TaskGroup() as group:
@@ -148,6 +151,7 @@ def _handlers(services: Services) -> dict[str, Handler]:
     )
     return {
         "admit": admit.run,
+        "offer": admit.offer,
         "forward": forward.run,
         "release": release.decide,
         "send-key": release.send_key,

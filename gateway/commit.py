@@ -78,6 +78,8 @@ class Commit:
             raise NotAuthorised("E-NOT-ENROLLED", f"{identity.name} has no agent statement at this site")
         self._services.access.require(who, "push", record.repository, record.lane)
         statement = open_agent_statement(parse_envelope(who.statement), bundle)
+        if not statement.is_valid_at(tx.now):
+            raise NotAuthorised("E-CERTIFICATE", f"the site's statement about {identity.name} is out of date")
         envelope = parse_envelope(request.waybill)
         waybill = Waybill.open(envelope, [statement.signing_key])
         if record.waybill_digest is not None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from carnet.decision import Decision, Gate, Outcome
 from carnet.entries import EntryType
 from carnet.errors import IntegrityError, InternalError, PeerError
-from carnet.identifiers import TransferId
+from carnet.identifiers import SegmentId, TransferId
 from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
 from carnet.timestamps import format_time
 from carnet.transfer import DESTINATION, step
@@ -57,15 +57,17 @@ class Deliver:
             raise InternalError("E-INTERNAL", f"the artifact key of {transfer} is gone")
         artifact_key = services.keyring.open(sealed_key, transfer.raw)
         try:
-            await verify_content(services.store, waybill, packing, segments, artifact_key)
+            await verify_content(services, waybill, packing, segments, artifact_key)
         except (IntegrityError, PeerError) as error:
             judgement = judgement.overruled(Outcome.DENY, "integrity", error.problem, error.remedy)
-        await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgement))
+        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgement))
+        await services.remove_unneeded(orphans)
 
-    def _decide(self, tx: Transaction, transfer: TransferId, waybill: Waybill, judgement: Judgement) -> None:
+    def _decide(self, tx: Transaction, transfer: TransferId, waybill: Waybill, judgement: Judgement) -> list[SegmentId]:
+        """Record the decision and queue the answer; return the segments that a denial leaves unneeded."""
         record = tx.transfer(transfer)
         if record is None or record.state != "inspecting":
-            return
+            return []
         known = tx.turn(record.origin, record.repository, record.tag)
         holder = tx.artifact(record.repository, record.tag)
         if known is not None and known[0] >= waybill.turn:
@@ -82,8 +84,12 @@ class Deliver:
         if state == "delivered":
             make_visible(tx, self._services, record, waybill)
             tx.queue_job("tell-delivered", transfer)
-        else:
-            tx.queue_job("tell-decision", transfer)
+            return []
+        tx.queue_job("tell-decision", transfer)
+        if state != "denied":
+            return []
+        tx.delete_artifact_key(transfer)
+        return tx.unpin_transfer(transfer)
 
 
 def make_visible(tx: Transaction, services: Services, record: TransferRecord, waybill: Waybill) -> None:

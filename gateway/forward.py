@@ -13,7 +13,7 @@ from carnet.decision import Gate, Outcome
 from carnet.encoding import encode_base64
 from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
-from carnet.errors import CarnetError, IntegrityError
+from carnet.errors import CarnetError, IntegrityError, Unavailable
 from carnet.flow.client import PeerClient
 from carnet.identifiers import SegmentId, SiteName, TransferId
 from carnet.messages import ForwardRequest, ForwardResponse
@@ -28,6 +28,7 @@ from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
 
 _CONNECTIONS = 4
+_ROUNDS_MAX = 3
 _COUNT_EVERY = 32
 """Segments between two updates of the delivery's counters."""
 
@@ -108,9 +109,13 @@ class Forward:
                 offer=offer,
             )
         )
-        while answer.missing:
+        for _ in range(_ROUNDS_MAX):
+            if not answer.missing:
+                break
             await self._send_segments(client, transfer, destination, load.sizes, answer.missing)
             answer = await client.forward_commit(transfer)
+        if answer.missing:
+            raise Unavailable("E-SEGMENT-MISSING", f"{destination} still misses {len(answer.missing)} segments of {transfer}")
         if answer.receipt is None:
             answer = await client.forward_commit(transfer)
         receipt = self._check_receipt(answer, load, destination, bundle)

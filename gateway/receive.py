@@ -129,7 +129,9 @@ class Receive:
             record = None
         if record is None:
             record = self._begin(tx, identity, request)
-        elif record.id == request.transfer and record.segments_received == 0 and request.resume is not None:
+        elif record.waybill_digest is None:
+            record = self._follow_tag(tx, record)
+        if record.id == request.transfer and record.segments_received == 0 and request.resume is not None:
             # The sender learned its bases from the first answer and inherits their lineage: nothing was sealed before.
             tx.put_document(record.id, documents.RESUME, parse_envelope(request.resume).encode())
         resume = tx.document(record.id, documents.RESUME)
@@ -179,6 +181,16 @@ class Receive:
                 "declarations": record.declarations,
             },
         )
+        return record
+
+    def _follow_tag(self, tx: Transaction, record: TransferRecord) -> TransferRecord:
+        """Return the unfinished transfer as the next turn of its tag, which may have moved since it was declared."""
+        known = tx.turn(record.origin, record.repository, record.tag)
+        previous, turn = (None, 1) if known is None else (known[1], known[0] + 1)
+        if (record.previous, record.turn) == (previous, turn):
+            return record
+        record = replace(record, previous=previous, turn=turn)
+        tx.save_transfer(record)
         return record
 
     def _give_up(self, tx: Transaction, record: TransferRecord) -> None:

@@ -3,6 +3,7 @@
 A plain frozen bundle: it is built once in `assembly`, and nothing in it is replaced while the site runs.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from gateway.policies import PolicyBook
 from gateway.ports import BlobStore, Catalog, Clock, Keyring, Log
 from gateway.segment_guard import SegmentGuard
 from gateway.trusting import Trust
+
+_OPENINGS = 2
+"""Artifacts opened at once: as many as there are cores on a small machine."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Services:
     """Returns the client for another site; connections are made when first used."""
     bounds: Bounds = field(default_factory=Bounds)
     guard: SegmentGuard = field(default_factory=SegmentGuard)
+    opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENINGS))
+    """Held by whoever opens a whole artifact."""
 
     async def remove_unneeded(self, segments: Iterable[SegmentId]) -> None:
         """Delete segments that a transaction found nobody to need any more."""

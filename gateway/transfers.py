@@ -142,11 +142,13 @@ def _shown(record: TransferRecord, deliveries: "list[DeliveryRecord]") -> str:
 
 def _jobs_to_retry(record: TransferRecord, deliveries: "list[DeliveryRecord]") -> "list[tuple[str, str]]":
     jobs = []
-    if record.role == "origin" and record.state in {"held", "received"}:
+    if record.role == "origin" and record.state in {"received", "held", "quarantined"}:
         jobs.append(("admit", str(record.id)))
     if record.role == "destination" and record.state in {"held", "quarantined"}:
         jobs.append(("deliver", str(record.id)))
     kinds = {"retrying": "forward", "stored": "release", "release-hold": "release", "released": "send-key"}
+    if record.state == "admitted":
+        kinds["offer-hold"] = "offer"
     jobs += [(kinds[one.state], f"{record.id}/{one.destination}") for one in deliveries if one.state in kinds]
     return jobs
 

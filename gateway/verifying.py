@@ -15,12 +15,21 @@ from carnet.index import Index
 from carnet.packing import PackingList, SegmentList
 from carnet.waybill import Waybill
 from gateway.ports import BlobReader
+from gateway.services import Services
 
 
 async def verify_content(
-    store: BlobReader, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes
+    services: Services, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes
 ) -> Index:
-    """Return the index of an artifact whose every byte was read back and found right (steps 1 to 4)."""
+    """Return the index of an artifact whose every byte was read back and found right (steps 1 to 4).
+
+    Few run at once, however many wait: each holds an index and some opened segments in memory (P10).
+    """
+    async with services.opening:
+        return await _verify(services.store, waybill, packing, segments, artifact_key)
+
+
+async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes) -> Index:
 
     async def fetch(segment: SegmentId) -> bytes:
         return await store.get(segment)

@@ -358,3 +358,52 @@ async def test_both_sites_survive_a_restart_between_any_two_steps(world: World, 
 
     assert (tmp_path / "out1").read_bytes() == (tmp_path / "a").read_bytes()
     assert (tmp_path / "out2").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+async def test_what_is_denied_on_receipt_leaves_no_segment_behind(world: World, tmp_path: Path) -> None:
+    said = {"classification": "public", "purpose": "deny-me"}
+
+    result = await world.push(f"file:{noise(tmp_path / 'a', 100_000)}", "eu:app:v1", declare=said)
+    await world.eu.stop()
+
+    assert result.view.deliveries[0].state == "denied"
+    assert world.eu.stored() == []
+
+
+async def test_a_quarantined_artifact_is_delivered_when_the_policy_changes_and_somebody_retries(
+    world: World, tmp_path: Path
+) -> None:
+    from agent.session import open_session
+
+    said = {"classification": "public", "purpose": "locked"}
+    world.us.set_policy(
+        """
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: us, version: 2, owner: the tests}
+rules:
+  - {id: anything, at: [offer, release, receipt], effect: allow, reason: for this test}
+  - {id: locked, at: [receipt], when: {purpose: locked}, effect: quarantine, reason: for this test, remedy: retry}
+"""
+    )
+    await world.us.stop()
+    await world.us.start()
+    result = await world.push(f"file:{noise(tmp_path / 'a', 100_000)}", "app:v1", declare=said)
+    assert (result.view.state, result.view.deliveries[0].state) == ("quarantined", "quarantined")
+    world.us.set_policy(
+        """
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: us, version: 3, owner: the tests}
+rules:
+  - {id: anything, at: [offer, release, receipt], effect: allow, reason: for this test}
+"""
+    )
+    await world.us.stop()
+    await world.us.start()
+
+    async with open_session(world.us.agent) as session:
+        await session.client.retry(result.view.transfer)
+    view = await world.until(result.view.transfer, lambda view: view.deliveries[0].state == "delivered")
+
+    assert view.state == "admitted"

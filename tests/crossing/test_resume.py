@@ -197,3 +197,21 @@ async def test_two_pushes_at_once_of_one_tag_end_in_one_order(world: World, tmp_
 
     assert delivered
     assert (tmp_path / "out").read_bytes() in [source.read_bytes() for source in sources]
+
+
+async def test_a_push_whose_tag_moved_on_meanwhile_follows_the_new_one(world: World, tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    from agent.enroll import enroll
+    from tests.crossing.sites import invite_agent
+
+    await enroll(await invite_agent(world.us, "second"), tmp_path / "second", datetime.now(UTC))
+    second = AgentSettings(url=world.us.settings.url, site=world.us.name, identity_dir=tmp_path / "second")
+    source = noise(tmp_path / "a", 4_000_000)
+    async with open_session(world.us.agent) as session, open_session(second) as other:
+        first = await push_and_stop(session, 2, source, "eu:app:v1")
+        between = await push_in(other, f"file:{noise(tmp_path / 'b', 1000, 2)}", "eu:app:v1")
+        result, again = await push_recording(session, source, "eu:app:v1")
+
+    assert between.view.deliveries[0].state == result.view.deliveries[0].state == "delivered"
+    assert not set(first) & set(again)
