@@ -142,6 +142,7 @@ async def _send_and_commit(session: Session, source: Source, order: PushOrder, p
             level=order.level or (3 if bases else 1),
             bases=bases,
             known=known,
+            fetch=session.client.segment,
         )
         try:
             index = await seal_artifact(

@@ -20,6 +20,7 @@ from carnet.errors import IntegrityError
 from carnet.flow.chunk_table import ChunkTable
 from carnet.flow.parts import PartInput, PartReader
 from carnet.flow.progress import Progress
+from carnet.flow.sparse import sparse_segments
 from carnet.identifiers import Digest, SegmentId
 from carnet.index import Index, Part
 from carnet.limits import MIB, SEGMENT_RAW_BYTES_MAX, SEGMENT_RAW_BYTES_TARGET
@@ -90,13 +91,18 @@ class ChunkingStage:
         bases: Sequence[Base],
         known: Sequence[KnownSegment],
         emit: Callable[[OpenSegment], None],
+        read_base: Callable[[int, int], bytes],
         progress: Progress,
     ) -> None:
-        """Learn the chunks of `bases` and of `known` segments; numbers of new segments follow those of `known`."""
+        """Learn the chunks of `bases` and of `known` segments; numbers of new segments follow those of `known`.
+
+        `read_base` returns the plaintext of a segment of a base, by base (1-based) and number; it may block.
+        """
         self._sizes = sizes
         self._lineage_key = lineage_key
         self._bases = bases
         self._emit = emit
+        self._read_base = read_base
         self._progress = progress
         self._capacity = row_capacity(sizes)
         self._table = ChunkTable()
@@ -127,7 +133,27 @@ class ChunkingStage:
         """Process every part, then close the last segment. Raises what reading and checking raise."""
         for part in parts:
             self._take(part)
+        self._seal_sparse_anew()
         self._close_segment(last=True)
+
+    def _seal_sparse_anew(self) -> None:
+        """Put the chunks in use of sparse base segments into segments of this transfer, and refer to those instead."""
+        sparse = sparse_segments((entry.places for entry in self.parts), [base.index for base in self._bases])
+        moved: dict[int, int] = {}
+        for (source, segment), chunks in sorted(sparse.items()):
+            if self._bases[source - 1].index.head.sizes != self._sizes:
+                continue  # its chunks may be longer than those of this transfer can be
+            entry = self._bases[source - 1].index.segments[segment]
+            raw = memoryview(self._read_base(source, segment))
+            for chunk in chunks:
+                start = entry.chunk_offset(chunk)
+                identifier = entry.chunk_id(chunk) if self._bases[source - 1].same_lineage else None
+                data = raw[start : start + entry.chunk_lengths[chunk]]
+                moved[make_place(source, segment, chunk)] = self._append(identifier, data)
+        if moved:
+            self.parts = [
+                PartPlaces(one.part, array("Q", (moved.get(place, place) for place in one.places))) for one in self.parts
+            ]
 
     def _take(self, part: PartInput) -> None:
         if part.digest is not None and part.digest in self._seen:
@@ -192,13 +218,18 @@ class ChunkingStage:
         if place is not None:
             self._progress.reference(len(chunk))
             return place
+        place = self._append(identifier, chunk)
+        self._table.add(identifier, place)
+        return place
+
+    def _append(self, identifier: bytes | None, chunk: memoryview) -> int:
+        """Put a chunk into the open segment and return its place; one from another lineage gets its id of this one."""
         segment = self._open
         place = make_place(_OWN, segment.number, len(segment.chunk_lengths))
         segment.raw[segment.length : segment.length + len(chunk)] = chunk
         segment.length += len(chunk)
-        segment.chunk_ids += identifier
+        segment.chunk_ids += chunk_id(self._lineage_key, chunk) if identifier is None else identifier
         segment.chunk_lengths.append(len(chunk))
-        self._table.add(identifier, place)
         if segment.length >= SEGMENT_RAW_BYTES_TARGET or len(segment.chunk_lengths) == self._capacity:
             self._close_segment(last=False)
         return place

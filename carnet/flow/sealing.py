@@ -14,13 +14,14 @@ import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from carnet.chunking import ChunkSizes
-from carnet.errors import IntegrityError, Unavailable
+from carnet.errors import CallerError, IntegrityError, NotFound, PeerError, Unavailable
 from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
+from carnet.flow.opening import Fetch, check_id
 from carnet.flow.parts import PartInput
 from carnet.flow.progress import Progress
 from carnet.identifiers import Digest, SegmentId, TransferId
@@ -29,12 +30,13 @@ from carnet.index_builder import IndexBuilder
 from carnet.index_pages import seal_page
 from carnet.index_records import encode_index
 from carnet.rows import Row, row_capacity, seal_row
-from carnet.segment import SegmentSealer
+from carnet.segment import SegmentSealer, open_segment
 from carnet.suites import CHUNK_ID_BYTES, KEY_BYTES, NONCE_BYTES, segment_id
 
 _OPEN_MAX: Final = 3
 _SEALED_MAX: Final = 6
 _SEALERS: Final = 2
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class SealingPlan:
     level: int
     bases: Sequence[Base] = ()
     known: Sequence[KnownSegment] = ()
+    fetch: Fetch | None = None
+    """How a segment of a base is fetched; needed when there are bases."""
 
     def __repr__(self) -> str:
         return f"SealingPlan(transfer={self.transfer}, bases={len(self.bases)}, known={len(self.known)})"
@@ -164,12 +168,14 @@ class _Pipeline:
             bases=plan.bases,
             known=plan.known,
             emit=self._emit,
+            read_base=self._read_base,
             progress=progress,
         )
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def produce(self, parts: Iterable[PartInput], outgoing: "asyncio.Queue[SealedSegment | None]", senders: int) -> None:
         """Run the threads to their end, feed `outgoing`, then tell each sender that nothing follows."""
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         threads = ThreadPoolExecutor(1 + _SEALERS, thread_name_prefix="carnet-push")
         work = [loop.run_in_executor(threads, self._chunk, parts)]
         work += [loop.run_in_executor(threads, self._seal_all, outgoing, loop) for _ in range(_SEALERS)]
@@ -193,6 +199,15 @@ class _Pipeline:
             raise
         for _ in range(_SEALERS):
             self._put(None)
+
+    def _read_base(self, source: int, segment: int) -> bytes:
+        """Fetch and open a segment of a base, from the chunking thread."""
+        plan, entry = self._plan, self._plan.bases[source - 1].index.segments[segment]
+        if self._loop is None or plan.fetch is None:
+            raise CallerError("E-USAGE", "a plan with bases needs a way to fetch their segments")
+        sealed = _wait_for(asyncio.run_coroutine_threadsafe(_fetched(plan.fetch, entry.id), self._loop), self._stop)
+        check_id(plan.suite, entry.id, sealed)
+        return open_segment(sealed, suite=plan.suite, key=entry.key)
 
     def _emit(self, segment: OpenSegment) -> None:
         self._put(segment)
@@ -314,16 +329,27 @@ def _hand_over(
     stop: threading.Event,
 ) -> None:
     """Put `segment` into the loop's queue from a thread, waiting for room unless the push stops."""
-    waiting = asyncio.run_coroutine_threadsafe(outgoing.put(segment), loop)
+    _wait_for(asyncio.run_coroutine_threadsafe(outgoing.put(segment), loop), stop)
+
+
+async def _fetched(fetch: Fetch, segment: SegmentId) -> bytes:
+    try:
+        return await fetch(segment)
+    except NotFound:
+        raise PeerError("E-BASE", f"segment {segment} of a base is gone") from None
+
+
+def _wait_for(waiting: "Future[Result]", stop: threading.Event) -> Result:
+    """Return what the loop's work gives, to a thread; raise `_Stopped` if the push ends before."""
     while True:
         try:
-            waiting.result(timeout=0.2)
+            return waiting.result(timeout=0.2)
         except TimeoutError:
+            if waiting.done():
+                raise
             if stop.is_set():
                 waiting.cancel()
                 raise _Stopped from None
-        else:
-            return
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,36 @@
+"""The table of chunk ids does what a dictionary would do, and stops learning at its capacity."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carnet.flow.chunk_table import ChunkTable
+
+IDS = st.integers(0, 40).map(lambda number: number.to_bytes(8, "big") + bytes(8)) | st.binary(min_size=16, max_size=16)
+
+
+@given(st.lists(st.tuples(IDS, st.integers(0, 2**63)), max_size=200))
+def test_the_first_place_of_each_id_is_found(pairs: list[tuple[bytes, int]]) -> None:
+    table, model = ChunkTable(), {}
+    for identifier, place in pairs:
+        table.add(identifier, place)
+        model.setdefault(identifier, place)
+
+    assert {identifier: table.find(identifier) for identifier in model} == model
+    assert len(table) == len(model)
+
+
+def test_it_grows_past_its_first_slots() -> None:
+    table = ChunkTable()
+    for number in range(10_000):
+        table.add((number * 2**48).to_bytes(16, "big"), number)
+
+    assert all(table.find((number * 2**48).to_bytes(16, "big")) == number for number in range(10_000))
+    assert table.find(bytes([255]) * 16) is None
+
+
+def test_a_full_table_stops_learning_and_still_finds() -> None:
+    table = ChunkTable(capacity=2)
+    for number in range(3):
+        table.add(bytes([number]) * 16, number)
+
+    assert [table.find(bytes([number]) * 16) for number in range(3)] == [0, 1, None]
