@@ -12,9 +12,10 @@ from agent.session import Session
 from carnet.contents import check_contents
 from carnet.encoding import decode_base64
 from carnet.envelope import parse_envelope
-from carnet.errors import CarnetError, NotFound, Unavailable
+from carnet.errors import CarnetError, Unavailable
 from carnet.flow.chunking_stage import Base
 from carnet.flow.opening import open_index
+from carnet.identifiers import Digest
 from carnet.index import Index
 from carnet.messages import SealedArtifact
 from carnet.packing import PackingList, SegmentList
@@ -52,21 +53,28 @@ async def open_sealed(session: Session, sealed: SealedArtifact) -> OpenedArtifac
         artifact_key=artifact_key,
         transfer=packing.transfer,
         closure=waybill.closure,
+        segments=segments.count,
     )
     check_contents(index, waybill, packing, segments)
     return OpenedArtifact(waybill, packing, segments, index)
 
 
-async def open_bases(session: Session, offered: Sequence[SealedArtifact], lineage_key: bytes) -> list[Base]:
-    """Return the offered bases that open and verify, newest first; those of our lineage serve chunks, others whole parts."""
+async def open_bases(
+    session: Session, offered: Sequence[SealedArtifact], lineage_key: bytes, already: OpenedArtifact | None
+) -> list[Base]:
+    """Return the offered bases that open and verify, newest first; those of our lineage serve chunks, others whole parts.
+
+    `already` is one that was opened before and is not opened again.
+    """
     found = []
     for sealed in offered:
-        try:
-            opened = await open_sealed(session, sealed)
-        except Unavailable:
-            raise
-        except (CarnetError, NotFound):
-            continue
+        if already is not None and _is_of(sealed, already):
+            opened = already
+        else:
+            maybe = await _opened_or_none(session, sealed)
+            if maybe is None:
+                continue
+            opened = maybe
         same = opened.index.head.lineage_key == lineage_key
         found.append(Base(opened.packing.digest, opened.index, opened.segments, same))
     return found
@@ -75,10 +83,21 @@ async def open_bases(session: Session, offered: Sequence[SealedArtifact], lineag
 async def newest_lineage(session: Session, offered: Sequence[SealedArtifact]) -> OpenedArtifact | None:
     """Return the first offered base that opens: a new transfer inherits its lineage key and chunk sizes."""
     for sealed in offered:
-        try:
-            return await open_sealed(session, sealed)
-        except Unavailable:
-            raise
-        except CarnetError:
-            continue
+        opened = await _opened_or_none(session, sealed)
+        if opened is not None:
+            return opened
     return None
+
+
+async def _opened_or_none(session: Session, sealed: SealedArtifact) -> OpenedArtifact | None:
+    """Return the artifact, or None if anything about it does not verify; a gateway that is away is no such thing."""
+    try:
+        return await open_sealed(session, sealed)
+    except Unavailable:
+        raise
+    except CarnetError:
+        return None
+
+
+def _is_of(sealed: SealedArtifact, opened: OpenedArtifact) -> bool:
+    return Digest.of(parse_envelope(sealed.packing_list).payload) == opened.packing.digest

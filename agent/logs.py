@@ -84,12 +84,18 @@ def check_log(source: LogSource, since: bytes | None) -> tuple[LogReport, int | 
     """
     name = f"checkpoint-{source.origin.replace('/', '_')}"
     kept = source.kept / name if source.kept is not None else None
-    note = since or (kept.read_bytes() if kept is not None and kept.is_file() else None)
+    note = since if since is not None else (kept.read_bytes() if kept is not None and kept.is_file() else None)
     previous: Checkpoint | None = None
     if note is not None:
         previous = open_checkpoint(note[:NOTE_BYTES_MAX], origin=source.origin, key=source.key)
-    report = verify_log(source.read, origin=source.origin, key=source.key, previous=previous)
     current = source.read("checkpoint")
+    # One reading of the checkpoint for the whole check: what is kept is what was verified.
+    report = verify_log(
+        lambda path: current if path == "checkpoint" else source.read(path),
+        origin=source.origin,
+        key=source.key,
+        previous=previous,
+    )
     if (
         kept is not None
         and current is not None

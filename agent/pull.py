@@ -27,6 +27,7 @@ from carnet.packing import PackingList, SegmentList
 from carnet.receipt import Receipt, ReceiptKind
 from carnet.release import open_release
 from carnet.steps import Expected, require_allow, verify_step
+from carnet.timestamps import parse_time
 from carnet.trust import open_agent_statement
 from carnet.waybill import Waybill
 
@@ -59,6 +60,9 @@ async def pull(
         written then. CallerError: E-SINK.
     """
     granted = verify_release(session, await session.client.artifact_release(repository, tag))
+    if (granted.waybill.repository, granted.waybill.tag) != (repository, tag):
+        name = f"{granted.waybill.repository}:{granted.waybill.tag}"
+        raise IntegrityError("E-SIGNATURE", f"asked for {repository}:{tag}, the site answered with {name}")
     sink = sink_of(ArtifactKind(granted.view.kind))
     progress.total = granted.waybill.size
     try:
@@ -69,6 +73,7 @@ async def pull(
             artifact_key=granted.artifact_key,
             transfer=granted.packing.transfer,
             closure=granted.waybill.closure,
+            segments=granted.segments.count,
         )
         check_contents(index, granted.waybill, granted.packing, granted.segments)
         root = next(entry.part for entry in index.parts if entry.part.role is Role.ARTIFACT)
@@ -95,7 +100,7 @@ def verify_release(session: Session, release: ArtifactRelease) -> Granted:
     home = bundle.site(session.site)
     statement = open_agent_statement(parse_envelope(release.agent_statement), bundle)
     waybill = Waybill.open(parse_envelope(release.waybill), [statement.signing_key])  # (2)
-    if waybill.origin.agent != statement.identity:
+    if waybill.origin.agent != statement.identity or not statement.is_valid_at(parse_time(waybill.at)):
         raise IntegrityError("E-SIGNATURE", f"waybill of {waybill.transfer} is not by its originator")
     origin = bundle.site(waybill.origin.site)
     packing = PackingList.open(parse_envelope(release.packing_list), [statement.signing_key, origin.signing_key])
@@ -127,8 +132,7 @@ def verify_release(session: Session, release: ArtifactRelease) -> Granted:
             consumer=own.id,
             recipient_key=own.kem_key.public.digest,
         ),
-        now=now(),
     )
-    require_allow(decision)
+    require_allow(decision, now())
     artifact_key = open_release(release.release, packing, own.kem_key, recipient=own.id)  # (3)
     return Granted(view, waybill, packing, segments, artifact_key)

@@ -31,7 +31,7 @@ from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
 from carnet.release import KeyRelease, make_release, site_recipient
 from carnet.suites import KEY_BYTES, SUITE_1
 from carnet.timestamps import format_time
-from carnet.transfer import DELIVERY_SETTLED, ORIGIN_DECIDED
+from carnet.transfer import DELIVERY_SETTLED, DESTINATION, ORIGIN_DECIDED, is_ended
 from carnet.waybill import Declarations, Origin, Waybill
 
 _WAYBILL_DAYS = 7
@@ -88,10 +88,13 @@ async def push(session: Session, source: Source, order: PushOrder, progress: Pro
     Safe to interrupt anywhere: the same order run again, also elsewhere with the same identity, continues (P6).
     """
     progress.total = source.size_hint
+    for site in {session.site, *order.destinations}:
+        session.kem_key(site)  # before anything is read: without it nothing could be released there
     resume = await continue_or_begin(
         session,
         source,
-        lambda transfer, statement, fresh: _declaration(order, source, transfer, statement, fresh=fresh or order.fresh),
+        lambda transfer, statement, fresh: _declaration(order, source, transfer, statement, fresh=fresh),
+        fresh=order.fresh,
     )
     answer = resume.answer
     if not resume.is_committed:
@@ -129,7 +132,7 @@ def _declaration(
 
 async def _send_and_commit(session: Session, source: Source, order: PushOrder, progress: Progress, resume: Resume) -> None:
     """Steps (2) to (5). A base that turns out to be gone, or rows of a source that changed, cost another pass without them."""
-    bases = await open_bases(session, resume.answer.bases, resume.keys.lineage_key)
+    bases = await open_bases(session, resume.answer.bases, resume.keys.lineage_key, resume.base)
     excluded: frozenset[SegmentId] = frozenset()
     for attempt in range(_ATTEMPTS):
         known = [one for one in await known_segments(session, resume) if one.id not in excluded]
@@ -139,7 +142,7 @@ async def _send_and_commit(session: Session, source: Source, order: PushOrder, p
             sizes=resume.sizes,
             lineage_key=resume.keys.lineage_key,
             resume_key=resume.keys.resume_key,
-            level=order.level or (3 if bases else 1),
+            level=order.level if order.level is not None else (3 if bases else 1),
             bases=bases,
             known=known,
             fetch=session.client.segment,
@@ -297,6 +300,8 @@ async def _wait(session: Session, order: PushOrder, transfer: TransferId) -> Tra
 
 def is_settled(view: TransferView, goal: Wait) -> bool:
     """Tell whether a transfer is where someone who waits for `goal` need wait no longer."""
+    if view.role == "destination":
+        return is_ended(DESTINATION, view.state) or view.state in {"held", "quarantined"}
     if goal is Wait.RECEIVED:
         return view.state not in {"declared", "receiving"}
     if view.state not in ORIGIN_DECIDED or goal is Wait.DECIDED or view.state != "admitted":

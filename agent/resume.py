@@ -5,6 +5,7 @@ key. A new transfer inherits the lineage of its newest base, which is known only
 the keys that hold.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -45,19 +46,21 @@ class Resume:
     sizes: ChunkSizes
     is_continued: bool
     is_committed: bool = False
+    base: OpenedArtifact | None = None
+    """The base whose lineage was inherited, opened already."""
     sizes_sent: dict[SegmentId, int] = field(default_factory=dict)
     """Sealed sizes of the segments of this transfer, by id; the sender fills it in."""
 
 
-async def continue_or_begin(session: Session, source: Source, declaration: Declaration) -> Resume:
-    """Declare, and return the transfer to send: the one that is open if it is ours to continue, else a new one.
+async def continue_or_begin(session: Session, source: Source, declaration: Declaration, *, fresh: bool = False) -> Resume:
+    """Declare, and return the transfer to send: the one that is open if it is ours to continue, else (or if `fresh`) a new one.
 
     Raises what `PeerClient.declare` raises: `Refused` when the declaration alone is denied.
     """
     sizes = ChunkSizes(_CHUNK_AVERAGE_LARGE if (source.size_hint or 0) >= _LARGE_BYTES else _CHUNK_AVERAGE)
     transfer = TransferId(secrets.token_hex(16))
     keys = ResumePair(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES))
-    first = declaration(transfer, None, False)
+    first = declaration(transfer, None, fresh)
     answer = await session.client.declare(_with_keys(session, first, keys, sizes))
     if answer.transfer != transfer:
         found = await _continued(session, source, answer)
@@ -71,7 +74,7 @@ async def continue_or_begin(session: Session, source: Source, declaration: Decla
         sizes = base.index.head.sizes
         again = declaration(transfer, None, False)
         answer = await session.client.declare(_with_keys(session, again, keys, sizes))
-    return Resume(answer, keys, sizes, is_continued=False)
+    return Resume(answer, keys, sizes, is_continued=False, base=base)
 
 
 async def known_segments(session: Session, resume: Resume) -> list[KnownSegment]:
@@ -137,19 +140,19 @@ async def _committed(session: Session, source: Source, answer: DeclareResponse, 
         opened = await open_sealed(session, sealed)
     except CarnetError:
         return None
-    if not _is_same(source, opened):
+    if not await _is_same(source, opened):
         return None
     nothing = ResumePair(bytes(KEY_BYTES), opened.index.head.lineage_key)
     return Resume(answer, nothing, opened.index.head.sizes, is_continued=True, is_committed=True)
 
 
-def _is_same(source: Source, opened: OpenedArtifact) -> bool:
+async def _is_same(source: Source, opened: OpenedArtifact) -> bool:
     """Tell whether the source is what was committed; reads it once if its digest is not known. A stream cannot be asked."""
     if source.kind != opened.waybill.kind:
         return False
     if source.digest is not None:
         return source.digest == opened.waybill.artifact
-    return source.is_rereadable and _root_digest(source) == opened.waybill.artifact
+    return source.is_rereadable and await asyncio.to_thread(_root_digest, source) == opened.waybill.artifact
 
 
 def _root_digest(source: Source) -> Digest | None:

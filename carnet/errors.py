@@ -66,6 +66,7 @@ CODES: Final[dict[str, str]] = {
     "E-TIMEOUT": "the work goes on at the gateway; `carnet transfer wait` waits for it",
     "E-LIMIT": "stay below the limit named, or ask the operator to raise it",
     "E-DISK-FULL": "free space on the gateway; the transfer then continues",
+    "E-STORE": "run `carnet-gateway store check --read-data`; restore what it names, or send it again",
     "E-DISK": "check the disk of the gateway; it stops rather than acknowledge what it cannot keep",
     "E-STATE": "look at the transfer's state with `carnet transfer show`",
     "E-INTERRUPTED": "run the same command again; it continues where it stopped",

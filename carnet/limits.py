@@ -39,6 +39,8 @@ PART_BYTES_MAX: Final = 1 << 40
 """Size of one part: 1 TiB."""
 SEGMENTS_MAX: Final = 1_200_000
 """Segments of one artifact, bases' included; bound by COMMIT_BYTES_MAX."""
+MISSING_MAX: Final = 100_000
+"""Segments that one answer calls missing; the sender asks again when it has sent them."""
 BASES_MAX: Final = 8
 """Bases that one packing list may name."""
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from carnet.encoding import canonical, parse_object
 from carnet.errors import PeerError
 from carnet.identifiers import AgentName, Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
-from carnet.limits import BASES_MAX, DESTINATIONS_MAX, REQUEST_JSON_BYTES_MAX, TEXT_CHARS_MAX
+from carnet.limits import BASES_MAX, DESTINATIONS_MAX, MISSING_MAX, REQUEST_JSON_BYTES_MAX, TEXT_CHARS_MAX
 from carnet.oci import ArtifactKind
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease
@@ -22,7 +22,6 @@ from carnet.statement import MediaType
 from carnet.timestamps import Timestamp
 from carnet.waybill import Declarations
 
-_MISSING_MAX = 1_200_000
 _VIEWS_MAX = 1_000
 EnvelopeJson = dict[str, Any]
 """A DSSE envelope as JSON; `carnet.envelope.parse_envelope` reads it."""
@@ -131,7 +130,7 @@ class CommitResponse(Message):
 
     bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
     state: Text
-    missing: Annotated[tuple[SegmentId, ...], Field(max_length=_MISSING_MAX)] = ()
+    missing: Annotated[tuple[SegmentId, ...], Field(max_length=MISSING_MAX)] = ()
 
 
 class SignedStep(Message):
@@ -159,7 +158,7 @@ class ForwardResponse(Message):
 
     bytes_max: ClassVar[int] = 64 * REQUEST_JSON_BYTES_MAX
     state: Text
-    missing: Annotated[tuple[SegmentId, ...], Field(max_length=_MISSING_MAX)] = ()
+    missing: Annotated[tuple[SegmentId, ...], Field(max_length=MISSING_MAX)] = ()
     receipt: EnvelopeJson | None = None
 
 

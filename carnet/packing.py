@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Final, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from carnet.errors import CallerError, IntegrityError, PeerError
 from carnet.identifiers import BINARY_ID_BYTES, Digest, SegmentId, SiteName, SpiffeId, TransferId
@@ -144,6 +144,12 @@ class IndexPage(WireModel):
     size: Annotated[int, Field(ge=1, le=SEGMENT_BYTES_MAX)]
 
 
+def _check_pages(pages: tuple[IndexPage, ...]) -> tuple[IndexPage, ...]:
+    if len({page.id for page in pages}) != len(pages):
+        raise ValueError("a page of the index is named twice")
+    return pages
+
+
 class PackingList(Statement):
     """How an artifact was sealed. `index` is in page order; `bases` are digests of packing lists; `sites` who it goes to."""
 
@@ -155,7 +161,7 @@ class PackingList(Statement):
     sealer: SpiffeId
     bases: Annotated[tuple[Digest, ...], Field(max_length=BASES_MAX), Unique] = ()
     sites: Annotated[tuple[SiteName, ...], Field(min_length=1, max_length=DESTINATIONS_MAX + 1), Unique]
-    index: Annotated[tuple[IndexPage, ...], Field(min_length=1, max_length=INDEX_PAGES_MAX)]
+    index: Annotated[tuple[IndexPage, ...], Field(min_length=1, max_length=INDEX_PAGES_MAX), AfterValidator(_check_pages)]
     segments: SegmentSummary
     key_commitment: Hex32
     at: Timestamp

@@ -4,7 +4,8 @@ A destination runs this before it takes segments (`offer`) and before it unwraps
 the key its site released; the origin when a destination tells what it decided. Nobody acts on a decision that is not logged.
 
 Rules:      1. the deciding site's key, from the trust bundle, signed decision and checkpoint  2. the log entry commits to this
-            very decision  3. the decision is about this transfer, waybill, packing list and party, and has not expired
+            very decision  3. the decision is about this transfer, waybill, packing list and party  4. a decision that allows
+            is acted upon before it expires; a refusal is learned whenever it comes
 Spec:       docs/protocol.md section "Signed steps"; DESIGN promises P1 and P5
 Example:    >>> ENTRY_OF_GATE[Gate.OFFER].value
             'decision-offer'
@@ -46,24 +47,24 @@ class Expected:
     recipient_key: str | None = None
 
 
-def verify_step(step: SignedStep, *, site: Site, trust_domain: str, expected: Expected, now: datetime) -> Decision:
+def verify_step(step: SignedStep, *, site: Site, trust_domain: str, expected: Expected) -> Decision:
     """Return the decision in `step` after rules 1 to 3; its outcome is the caller's to judge.
 
     Raises:
-        IntegrityError: E-SIGNATURE for a signature, E-PROOF for the log, E-DECISION if it is about something else or expired.
+        IntegrityError: E-SIGNATURE for a signature, E-PROOF for the log, E-DECISION if it is about something else.
         PeerError: E-FORMAT for malformed documents.
     """
     decision = Decision.open(parse_envelope(step.decision), [site.signing_key])  # (1)
     entry = verify_entry_proof(step.proof, log_origin=log_origin(trust_domain, site.name), key=site.signing_key)
     entry.require(ENTRY_OF_GATE[expected.gate], {"decision": str(decision.digest), "transfer": str(expected.transfer)})  # (2)
     _check_subject(decision, site, expected)  # (3)
-    if parse_time(decision.not_after) <= now:
-        raise IntegrityError("E-DECISION", f"the {decision.gate} decision of {site.name} expired at {decision.not_after}")
     return decision
 
 
-def require_allow(decision: Decision) -> None:
-    """Raise `IntegrityError` E-DECISION unless the decision allows: a peer that sends without one breaks the protocol."""
+def require_allow(decision: Decision, now: datetime) -> None:
+    """Raise `IntegrityError` E-DECISION unless the decision allows and has not expired (rule 4)."""
+    if parse_time(decision.not_after) <= now:
+        raise IntegrityError("E-DECISION", f"the {decision.gate} decision of {decision.site} expired at {decision.not_after}")
     if decision.outcome is not Outcome.ALLOW:
         raise IntegrityError("E-DECISION", f"the {decision.gate} decision of {decision.site} is {decision.outcome}, not allow")
 

@@ -59,13 +59,23 @@ DELIVERY: Final[Machine] = {
         "expire": "expired",
     },
     "offer-deny": {},
-    "sending": {"fail": "retrying", "store": "stored", "cancel": "cancelled", "expire": "expired", "deny": "denied"},
+    "sending": {
+        "offer-allow": "sending",
+        "offer-hold": "offer-hold",
+        "offer-deny": "offer-deny",
+        "fail": "retrying",
+        "store": "stored",
+        "cancel": "cancelled",
+        "expire": "expired",
+        "deny": "denied",
+    },
     "retrying": {"send": "sending", "cancel": "cancelled", "expire": "expired"},
     "stored": {
         "release-allow": "released",
         "release-hold": "release-hold",
         "release-deny": "release-deny",
         "cancel": "cancelled",
+        "expire": "expired",
     },
     "release-hold": {
         "release-allow": "released",
@@ -75,7 +85,15 @@ DELIVERY: Final[Machine] = {
         "expire": "expired",
     },
     "release-deny": {},
-    "released": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied"},
+    "released": {
+        "release-allow": "released",
+        "release-hold": "release-hold",
+        "release-deny": "release-deny",
+        "deliver": "delivered",
+        "hold": "held",
+        "quarantine": "quarantined",
+        "deny": "denied",
+    },
     "held": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied", "cancel": "cancelled"},
     "quarantined": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied"},
     "delivered": {},
@@ -113,6 +131,15 @@ ORIGIN_DECIDED: Final = frozenset({"admitted", "held", "quarantined", "denied", 
 
 DELIVERY_SETTLED: Final = frozenset(DELIVERY) - {"waiting", "sending", "retrying", "stored", "released"}
 """States in which a delivery waits for no machine: it is there, refused, or waits for a person."""
+
+
+EVENTS_OF_OUTCOME: Final[Mapping[str, Mapping[str, str]]] = {
+    "admit": {"allow": "admit", "hold": "hold", "quarantine": "quarantine", "deny": "deny"},
+    "offer": {"allow": "offer-allow", "hold": "offer-hold", "quarantine": "offer-deny", "deny": "offer-deny"},
+    "release": {"allow": "release-allow", "hold": "release-hold", "quarantine": "release-hold", "deny": "release-deny"},
+    "receipt": {"allow": "deliver", "hold": "hold", "quarantine": "quarantine", "deny": "deny"},
+}
+"""The event that each outcome of a decision is; `admit` is what the offers together mean for the transfer at its origin."""
 
 
 def step(machine: Machine, state: str, event: str) -> str:

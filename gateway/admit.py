@@ -11,35 +11,16 @@ from carnet.entries import EntryType
 from carnet.errors import IntegrityError, PeerError
 from carnet.identifiers import SegmentId, SiteName, TransferId
 from carnet.messages import ReasonView
-from carnet.transfer import DELIVERY, ORIGIN, may, step
+from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, ORIGIN, may, step
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_waybill, record_decision
-from gateway.deliver import make_visible
+from gateway.deliver import judge_order, make_visible
 from gateway.forward import parse_delivery_key
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
-from gateway.verifying import verify_content
-
-_EVENT_OF: dict[Outcome, str] = {
-    Outcome.ALLOW: "admit",
-    Outcome.HOLD: "hold",
-    Outcome.QUARANTINE: "quarantine",
-    Outcome.DENY: "deny",
-}
-_OFFER_EVENT_OF: dict[Outcome, str] = {
-    Outcome.ALLOW: "offer-allow",
-    Outcome.HOLD: "offer-hold",
-    Outcome.QUARANTINE: "offer-deny",
-    Outcome.DENY: "offer-deny",
-}
-_RECEIPT_EVENT_OF: dict[Outcome, str] = {
-    Outcome.ALLOW: "deliver",
-    Outcome.HOLD: "hold",
-    Outcome.QUARANTINE: "quarantine",
-    Outcome.DENY: "deny",
-}
+from gateway.verifying import StoreFault, verify_content
 
 
 class Admit:
@@ -58,6 +39,10 @@ class Admit:
             return
         try:
             await self._verify(transfer)
+        except StoreFault as fault:
+            reason = ReasonView(rule="store", outcome=Outcome.HOLD, text=fault.problem, remedy=fault.remedy)
+            await services.catalog.write(lambda tx: _hold(tx, transfer, reason))
+            return
         except (IntegrityError, PeerError) as error:
             reason = ReasonView(rule="integrity", outcome=Outcome.DENY, text=error.problem, remedy=error.remedy)
             await services.remove_unneeded(await services.catalog.write(lambda tx: _deny(tx, transfer, reason)))
@@ -111,10 +96,11 @@ class Admit:
         if record is None or record.state != "inspecting":
             return []
         tx.append(EntryType.TRANSFER_INSPECTED, {"transfer": transfer, "artifact": waybill.artifact})
-        for delivery in tx.deliveries(transfer):
-            self._settle(tx, record, waybill, delivery, judgements[delivery.destination])
-        best = min(judgements.values(), key=lambda judgement: judgement.outcome.strictness)
-        state = step(ORIGIN, record.state, _EVENT_OF[best.outcome])
+        settled = [
+            self._settle(tx, record, waybill, delivery, judgements[delivery.destination]) for delivery in tx.deliveries(transfer)
+        ]
+        best = min(settled, key=lambda judgement: judgement.outcome.strictness)
+        state = step(ORIGIN, record.state, EVENTS_OF_OUTCOME["admit"][best.outcome])
         tx.save_transfer(replace(record, state=state, state_at=tx.now, outcome=best.outcome, reasons=best.reason_rows()))
         if state != "denied":
             return []
@@ -123,12 +109,14 @@ class Admit:
 
     def _settle(
         self, tx: Transaction, record: TransferRecord, waybill: Waybill, delivery: DeliveryRecord, judgement: Judgement
-    ) -> None:
-        """Record the decision about one delivery and queue what follows; one that is past its decision is left alone."""
+    ) -> Judgement:
+        """Record the decision about one delivery, queue what follows, and return it; one past its decision is left alone."""
         at_home = judgement.gate is Gate.RECEIPT
-        event = (_RECEIPT_EVENT_OF if at_home else _OFFER_EVENT_OF)[judgement.outcome]
+        if at_home:
+            judgement = judge_order(tx, judgement, record, waybill)
+        event = EVENTS_OF_OUTCOME["receipt" if at_home else "offer"][judgement.outcome]
         if not may(DELIVERY, delivery.state, event):
-            return
+            return judgement
         record_decision(tx, self._services, judgement, record, destination=delivery.destination)
         state = step(DELIVERY, delivery.state, event)
         tx.save_delivery(
@@ -145,6 +133,7 @@ class Admit:
             tx.queue_job("forward", f"{record.id}/{delivery.destination}")
         elif state == "delivered":
             make_visible(tx, self._services, record, waybill)
+        return judgement
 
 
 def _begin(tx: Transaction, transfer: TransferId) -> TransferRecord | None:
@@ -157,6 +146,17 @@ def _begin(tx: Transaction, transfer: TransferId) -> TransferRecord | None:
     return record
 
 
+def _hold(tx: Transaction, transfer: TransferId, reason: ReasonView) -> None:
+    """Hold what this site cannot read back: the sender did nothing wrong, and nothing is thrown away."""
+    record = tx.transfer(transfer)
+    if record is None or record.state != "inspecting":
+        return
+    rows = (reason.model_dump(mode="json"),)
+    tx.save_transfer(
+        replace(record, state=step(ORIGIN, record.state, "hold"), state_at=tx.now, outcome=Outcome.HOLD, reasons=rows)
+    )
+
+
 def _deny(tx: Transaction, transfer: TransferId, reason: ReasonView) -> list[SegmentId]:
     """Deny content that is not what was signed, for every destination; return the segments left unneeded."""
     record = tx.transfer(transfer)
@@ -164,9 +164,10 @@ def _deny(tx: Transaction, transfer: TransferId, reason: ReasonView) -> list[Seg
         return []
     rows = (reason.model_dump(mode="json"),)
     for delivery in tx.deliveries(transfer):
-        tx.save_delivery(
-            replace(delivery, state=step(DELIVERY, delivery.state, "deny"), state_at=tx.now, outcome=Outcome.DENY, reasons=rows)
-        )
+        event = next((event for event in ("deny", "offer-deny") if may(DELIVERY, delivery.state, event)), None)
+        if event is not None:
+            state = step(DELIVERY, delivery.state, event)
+            tx.save_delivery(replace(delivery, state=state, state_at=tx.now, outcome=Outcome.DENY, reasons=rows))
     tx.save_transfer(
         replace(record, state=step(ORIGIN, record.state, "deny"), state_at=tx.now, outcome=Outcome.DENY, reasons=rows)
     )

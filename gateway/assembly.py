@@ -102,11 +102,7 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             policies=policies,
             access=Access(),
             peer=peers.client,
-            bounds=Bounds(
-                open_transfers_max=settings.limits.open_transfers_max,
-                transfer_hours=settings.limits.transfer_hours,
-                uncommitted_bytes_max=settings.limits.uncommitted_bytes_max,
-            ),
+            bounds=_bounds(settings),
         )
         changes = Changes()
         facts = SiteFacts(settings.trust_domain, settings.site, settings.operator)
@@ -138,6 +134,15 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
                 await asyncio.wait([working])
                 for task in (keeping, watching, sequencer):
                     task.cancel()
+
+
+def _bounds(settings: GatewaySettings) -> Bounds:
+    limits = settings.limits
+    return Bounds(
+        open_transfers_max=limits.open_transfers_max,
+        transfer_hours=limits.transfer_hours,
+        uncommitted_bytes_max=limits.uncommitted_bytes_max,
+    )
 
 
 def _handlers(services: Services) -> dict[str, Handler]:

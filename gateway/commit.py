@@ -15,6 +15,7 @@ from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import Conflict, NotAuthorised, PeerError
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
+from carnet.limits import MISSING_MAX
 from carnet.messages import CommitRequest, CommitResponse
 from carnet.packing import PackingList, SegmentList
 from carnet.release import KeyRelease, open_release, site_recipient
@@ -160,6 +161,8 @@ class Commit:
     ) -> CommitResponse:
         """Steps (4) and (6), in one transaction."""
         record = own_transfer(tx, identity, transfer)
+        if record.waybill_digest == signed.waybill.digest:
+            return CommitResponse(state=record.state)
         state = step(ORIGIN, record.state, "commit")
         known = tx.turn(record.origin, record.repository, record.tag)
         if (None if known is None else known[1]) != record.previous:
@@ -170,7 +173,7 @@ class Commit:
             )
         missing = list(_missing(tx, transfer, signed))
         if missing:
-            return CommitResponse(state=record.state, missing=tuple(missing))
+            return CommitResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
         _put_documents(tx, transfer, signed)
         tx.put_artifact_key(transfer, sealed_key)
         tx.pin_segments(transfer, (entry.id for entry in signed.segments))
@@ -184,6 +187,7 @@ class Commit:
                 digest=signed.waybill.artifact,
                 size=signed.waybill.size,
                 waybill_digest=signed.waybill.digest,
+                expires_at=parse_time(signed.waybill.not_after),
                 packing_digest=signed.packing.digest,
                 segments=signed.segments.count + len(signed.packing.index),
             )

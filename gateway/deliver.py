@@ -8,25 +8,18 @@ from dataclasses import replace
 
 from carnet.decision import Decision, Gate, Outcome
 from carnet.entries import EntryType
-from carnet.errors import IntegrityError, InternalError, PeerError
+from carnet.errors import CarnetError, IntegrityError, InternalError, PeerError
 from carnet.identifiers import SegmentId, TransferId
 from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
 from carnet.timestamps import format_time
-from carnet.transfer import DESTINATION, step
+from carnet.transfer import DESTINATION, EVENTS_OF_OUTCOME, step
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_waybill, record_decision
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, JobRecord, TransferRecord
 from gateway.services import Services
-from gateway.verifying import verify_content
-
-_EVENT_OF: dict[Outcome, str] = {
-    Outcome.ALLOW: "deliver",
-    Outcome.HOLD: "hold",
-    Outcome.QUARANTINE: "quarantine",
-    Outcome.DENY: "deny",
-}
+from gateway.verifying import StoreFault, verify_content
 
 
 class Deliver:
@@ -51,15 +44,21 @@ class Deliver:
                 tx.artifact_key(transfer),
             )
         )
-        bundle = services.trust.state().fresh(services.clock.now())
-        judgement = judge_waybill(services, bundle, Gate.RECEIPT, waybill, destination=services.site)
         if sealed_key is None:
             raise InternalError("E-INTERNAL", f"the artifact key of {transfer} is gone")
         artifact_key = services.keyring.open(sealed_key, transfer.raw)
+        wrong: CarnetError | None = None
         try:
             await verify_content(services, waybill, packing, segments, artifact_key)
-        except (IntegrityError, PeerError) as error:
-            judgement = judgement.overruled(Outcome.DENY, "integrity", error.problem, error.remedy)
+        except (StoreFault, IntegrityError, PeerError) as error:
+            wrong = error
+        # After the reading, which may take minutes: policy and trust are those of now.
+        bundle = services.trust.state().fresh(services.clock.now())
+        judgement = judge_waybill(services, bundle, Gate.RECEIPT, waybill, destination=services.site)
+        if isinstance(wrong, StoreFault):
+            judgement = judgement.overruled(Outcome.HOLD, "store", wrong.problem, wrong.remedy)
+        elif wrong is not None:
+            judgement = judgement.overruled(Outcome.DENY, "integrity", wrong.problem, wrong.remedy)
         orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgement))
         await services.remove_unneeded(orphans)
 
@@ -68,16 +67,9 @@ class Deliver:
         record = tx.transfer(transfer)
         if record is None or record.state != "inspecting":
             return []
-        known = tx.turn(record.origin, record.repository, record.tag)
-        holder = tx.artifact(record.repository, record.tag)
-        if known is not None and known[0] >= waybill.turn:
-            text = f"turn {waybill.turn} of {record.repository}:{record.tag} is not after turn {known[0]}, which is here"
-            judgement = judgement.overruled(Outcome.HOLD, "rollback", text, "push the newer artifact again from its origin")
-        elif holder is not None and holder.origin != record.origin:
-            text = f"{record.repository}:{record.tag} is here from {holder.origin}, this one comes from {record.origin}"
-            judgement = judgement.overruled(Outcome.HOLD, "rollback", text, "use another repository or tag for this origin")
+        judgement = judge_order(tx, judgement, record, waybill)
         record_decision(tx, self._services, judgement, record, destination=self._services.site)
-        state = step(DESTINATION, record.state, _EVENT_OF[judgement.outcome])
+        state = step(DESTINATION, record.state, EVENTS_OF_OUTCOME["receipt"][judgement.outcome])
         tx.save_transfer(
             replace(record, state=state, state_at=tx.now, outcome=judgement.outcome, reasons=judgement.reason_rows())
         )
@@ -90,6 +82,24 @@ class Deliver:
             return []
         tx.delete_artifact_key(transfer)
         return tx.unpin_transfer(transfer)
+
+
+def judge_order(tx: Transaction, judgement: Judgement, record: TransferRecord, waybill: Waybill) -> Judgement:
+    """Hold what would put an older artifact in the place of a newer one, or one of another origin in its place (`rollback`).
+
+    At the origin the last turn is the one committed last; at a destination it is the one delivered last.
+    """
+    name = f"{record.repository}:{record.tag}"
+    known = tx.turn(record.origin, record.repository, record.tag)
+    holder = tx.artifact(record.repository, record.tag)
+    is_last = known is None or (known[1] == waybill.digest if record.role == "origin" else known[0] < waybill.turn)
+    if not is_last and known is not None:
+        text = f"turn {waybill.turn} of {name} is not after turn {known[0]}, which is here"
+        return judgement.overruled(Outcome.HOLD, "rollback", text, "push the newer artifact again from its origin")
+    if holder is not None and holder.origin != record.origin:
+        text = f"{name} is here from {holder.origin}, this one comes from {record.origin}"
+        return judgement.overruled(Outcome.HOLD, "rollback", text, "use another repository or tag for this origin")
+    return judgement
 
 
 def make_visible(tx: Transaction, services: Services, record: TransferRecord, waybill: Waybill) -> None:

@@ -16,9 +16,9 @@ from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, IntegrityError, Unavailable
 from carnet.flow.client import PeerClient
 from carnet.identifiers import SegmentId, SiteName, TransferId
-from carnet.messages import ForwardRequest, ForwardResponse
+from carnet.messages import ForwardRequest, ForwardResponse, ReasonView
 from carnet.receipt import Receipt, ReceiptKind
-from carnet.transfer import DELIVERY, may, step
+from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
@@ -28,7 +28,6 @@ from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
 
 _CONNECTIONS = 4
-_ROUNDS_MAX = 3
 _COUNT_EVERY = 32
 """Segments between two updates of the delivery's counters."""
 
@@ -62,6 +61,8 @@ class Forward:
             return
         try:
             await self._send(load, destination, bundle)
+        except _NoLongerWanted:
+            await services.catalog.write(lambda tx: tx.queue_job("send-cancel", job.key))
         except CarnetError as error:
             problem = str(error)
             await services.catalog.write(lambda tx: _note_failure(tx, transfer, destination, problem))
@@ -77,20 +78,18 @@ class Forward:
         judgement = judge_waybill(services, bundle, Gate.OFFER, load.waybill, destination=destination)
 
         def decide(tx: Transaction) -> bool:
-            record_decision(tx, services, judgement, load.record, destination=destination)
-            if judgement.outcome is Outcome.ALLOW:
-                return True
             for delivery in _delivery(tx, transfer, destination):
+                event = EVENTS_OF_OUTCOME["offer"][judgement.outcome]
+                if not may(DELIVERY, delivery.state, event):
+                    return False
+                record_decision(tx, services, judgement, load.record, destination=destination)
+                state = step(DELIVERY, delivery.state, event)
                 tx.save_delivery(
-                    replace(
-                        delivery,
-                        state=step(DELIVERY, delivery.state, "deny"),
-                        state_at=tx.now,
-                        outcome=judgement.outcome,
-                        reasons=judgement.reason_rows(),
-                    )
+                    replace(delivery, state=state, state_at=tx.now, outcome=judgement.outcome, reasons=judgement.reason_rows())
                 )
-            return False
+                if state != "sending":
+                    tx.queue_job("send-cancel", f"{transfer}/{destination}")
+            return judgement.outcome is Outcome.ALLOW
 
         return await services.catalog.write(decide)
 
@@ -98,29 +97,38 @@ class Forward:
         services, transfer = self._services, load.record.id
         client = services.peer(destination)
         offer = await signed_step(services, transfer, Gate.OFFER, destination)
-        answer = await client.forward_declare(
-            ForwardRequest(
-                transfer=transfer,
-                site=services.site,
-                waybill=documents.envelope_json(load.request_parts[documents.WAYBILL]),
-                agent_statement=documents.envelope_json(load.request_parts[documents.AGENT_STATEMENT]),
-                packing_list=documents.envelope_json(load.request_parts[documents.PACKING_LIST]),
-                segment_list=encode_base64(load.request_parts[documents.SEGMENT_LIST]),
-                offer=offer,
-            )
+        request = ForwardRequest(
+            transfer=transfer,
+            site=services.site,
+            waybill=documents.envelope_json(load.request_parts[documents.WAYBILL]),
+            agent_statement=documents.envelope_json(load.request_parts[documents.AGENT_STATEMENT]),
+            packing_list=documents.envelope_json(load.request_parts[documents.PACKING_LIST]),
+            segment_list=encode_base64(load.request_parts[documents.SEGMENT_LIST]),
+            offer=offer,
         )
-        for _ in range(_ROUNDS_MAX):
-            if not answer.missing:
-                break
+        await self._check_wanted(transfer, destination)
+        answer = await client.forward_declare(request)
+        seen: tuple[SegmentId, ...] = ()
+        while answer.missing and answer.missing != seen:
+            seen = answer.missing
             await self._send_segments(client, transfer, destination, load.sizes, answer.missing)
             answer = await client.forward_commit(transfer)
         if answer.missing:
             raise Unavailable("E-SEGMENT-MISSING", f"{destination} still misses {len(answer.missing)} segments of {transfer}")
-        if answer.receipt is None:
+        if answer.receipt is None and answer.state == "receiving":
             answer = await client.forward_commit(transfer)
+        if answer.receipt is None:
+            await services.catalog.write(lambda tx: end_refused(tx, transfer, destination, f"it is {answer.state} there"))
+            return
         receipt = self._check_receipt(answer, load, destination, bundle)
-        body = parse_envelope(answer.receipt).encode() if answer.receipt is not None else b""
+        body = parse_envelope(answer.receipt).encode()
         await services.catalog.write(lambda tx: _stored(tx, transfer, destination, receipt, body))
+
+    async def _check_wanted(self, transfer: TransferId, destination: SiteName) -> None:
+        """Raise `_NoLongerWanted` unless the delivery is still to be sent: it may have been cancelled meanwhile."""
+        deliveries = await self._services.catalog.read(lambda tx: _delivery(tx, transfer, destination))
+        if not any(delivery.state == "sending" for delivery in deliveries):
+            raise _NoLongerWanted
 
     async def _send_segments(
         self,
@@ -142,6 +150,7 @@ class Forward:
 
         async def count(segments: int, sent: int) -> None:
             await services.catalog.write(lambda tx: _count(tx, transfer, destination, segments, sent))
+            await self._check_wanted(transfer, destination)
 
         await _in_parallel(missing, send, count)
 
@@ -151,6 +160,30 @@ class Forward:
         receipt = Receipt.open(parse_envelope(answer.receipt), [bundle.site(destination).signing_key])
         check_receipt_subject(receipt, load.record, destination)
         return receipt
+
+
+class _NoLongerWanted(Exception):
+    """The delivery was cancelled while it was being sent."""
+
+
+def end_refused(tx: Transaction, transfer: TransferId, destination: SiteName, why: str) -> None:
+    """End a delivery that the destination has ended by itself: it takes neither segments nor key any more."""
+    text = f"{destination} ended this transfer: {why}"
+    reason = ReasonView(rule="destination", outcome="deny", text=text, remedy="ask its operator, then push again")
+    for delivery in _delivery(tx, transfer, destination):
+        if may(DELIVERY, delivery.state, "deny"):
+            tx.save_delivery(
+                replace(
+                    delivery,
+                    state=step(DELIVERY, delivery.state, "deny"),
+                    state_at=tx.now,
+                    outcome=Outcome.DENY,
+                    reasons=(reason.model_dump(mode="json"),),
+                )
+            )
+            tx.append(
+                EntryType.TRANSFER_ENDED, {"transfer": transfer, "destination": destination, "state": "denied", "why": text}
+            )
 
 
 def check_receipt_subject(receipt: Receipt, record: TransferRecord, destination: SiteName) -> None:
@@ -235,7 +268,8 @@ async def _in_parallel(
     async def work() -> None:
         nonlocal done, sent
         for segment in remaining:
-            sent += await send(segment)
+            size = await send(segment)
+            sent += size  # one step after the await: several of these run at once
             done += 1
             if done >= _COUNT_EVERY:
                 segments_done, bytes_sent, done, sent = done, sent, 0, 0

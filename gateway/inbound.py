@@ -5,6 +5,8 @@ site's statement, the waybill and packing list by the originator, the `offer` de
 in that site's log. A key is unwrapped only with the `release` decision, proved the same way.
 """
 
+import asyncio
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,6 +18,7 @@ from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import Conflict, Held, IntegrityError, NotAuthorised, NotFound, PeerError
 from carnet.identifiers import Digest, SegmentId, SpiffeId, TransferId
+from carnet.limits import MISSING_MAX
 from carnet.messages import (
     CancelMessage,
     DecisionMessage,
@@ -31,7 +34,7 @@ from carnet.receipt import Receipt, ReceiptKind
 from carnet.release import open_release
 from carnet.steps import Expected, require_allow, verify_step
 from carnet.timestamps import parse_time
-from carnet.transfer import DELIVERY, DESTINATION, may, step
+from carnet.transfer import DELIVERY, DESTINATION, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import Lane, TrustBundle, open_agent_statement
 from carnet.waybill import Waybill
 from gateway import documents
@@ -41,8 +44,8 @@ from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, StoredSegment, TransferRecord
 from gateway.services import Services
 
-_LISTED_MAX = 16
-_EVENT_OF: dict[Outcome, str] = {Outcome.HOLD: "hold", Outcome.QUARANTINE: "quarantine", Outcome.DENY: "deny"}
+_LISTED_MAX = 1_000_000
+"""Segments of the lists kept parsed, together: 37 MB."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Inbound:
         """Use the site's services."""
         self._services = services
         self._listed: OrderedDict[Digest, _Listed] = OrderedDict()
-        """What recent packing lists name, by their digest; owned by the catalog's calls, which replace whole values."""
+        """What recent packing lists name, by their digest, least recently used first; the lock is for the catalog's threads."""
+        self._listed_lock = threading.Lock()
 
     async def declare(self, peer: SpiffeId, request: ForwardRequest) -> ForwardResponse:
         """Verify what a peer will send and answer with the segments that are not here; those that are stay pinned.
@@ -89,7 +93,8 @@ class Inbound:
         bundle = services.trust.state().fresh(now)
         if peer.site != request.site or peer.kind != "gateway":
             raise NotAuthorised("E-NOT-ALLOWED", f"{peer.name} may not speak for site {request.site}")
-        signed = self._verify(request, bundle)
+        # Parsing and checking take a while for a large list: not on the event loop.
+        signed = await asyncio.to_thread(self._verify, request, bundle)
         return await services.catalog.write(lambda tx: self._open(tx, peer, signed))
 
     def _verify(self, request: ForwardRequest, bundle: TrustBundle) -> _Signed:
@@ -127,9 +132,8 @@ class Inbound:
                 packing=packing.digest,
                 destination=self._services.site,
             ),
-            now=now,
         )
-        require_allow(decision)
+        require_allow(decision, now)
         offer = parse_envelope(request.offer.decision)
         return _Signed(waybill, waybill_envelope, packing, packing_envelope, segments, statement_envelope, offer)
 
@@ -161,7 +165,7 @@ class Inbound:
         missing = tx.missing_segments(wanted)
         absent = set(missing)
         tx.pin_segments(record.id, (segment for segment in wanted if segment not in absent))
-        return ForwardResponse(state=record.state, missing=tuple(missing))
+        return ForwardResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
 
     def _begin(self, tx: Transaction, peer: SpiffeId, signed: _Signed) -> TransferRecord:
         waybill = signed.waybill
@@ -241,14 +245,19 @@ class Inbound:
     def _listed_size(self, tx: Transaction, record: TransferRecord, segment: SegmentId) -> int | None:
         """Return the size the signed documents give for `segment`; they are read once, not for each segment."""
         digest = record.packing_digest
-        listed = None if digest is None else self._listed.get(digest)
+        if digest is None:
+            return None
+        with self._listed_lock:
+            listed = self._listed.get(digest)
+            if listed is not None:
+                self._listed.move_to_end(digest)
         if listed is None:
-            packing = documents.read_packing(tx, record.id)
-            pages = {page.id: page.size for page in packing.index}
+            pages = {page.id: page.size for page in documents.read_packing(tx, record.id).index}
             listed = _Listed(documents.read_segment_list(tx, record.id), pages)
-            self._listed[packing.digest] = listed
-            while len(self._listed) > _LISTED_MAX:
-                self._listed.pop(next(iter(self._listed)), None)
+            with self._listed_lock:
+                self._listed[digest] = listed
+                while len(self._listed) > 1 and sum(one.segments.count for one in self._listed.values()) > _LISTED_MAX:
+                    self._listed.popitem(last=False)
         return listed.pages.get(segment) or listed.segments.size_of(segment)
 
     async def commit(self, peer: SpiffeId, transfer: TransferId) -> ForwardResponse:
@@ -263,7 +272,7 @@ class Inbound:
             wanted = [SegmentId(identifier) for identifier, _ in documents.segments_to_hold(packing, segments)]
             missing = tx.missing_segments(wanted)
             if missing:
-                return ForwardResponse(state=record.state, missing=tuple(missing))
+                return ForwardResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
             tx.pin_segments(transfer, wanted)
             record = replace(record, state=step(DESTINATION, record.state, "commit"), state_at=tx.now)
             tx.save_transfer(record)
@@ -308,9 +317,8 @@ class Inbound:
                 destination=services.site,
                 recipient_key=body.release.key_digest,
             ),
-            now=services.clock.now(),
         )
-        require_allow(decision)
+        require_allow(decision, services.clock.now())
         floor = bundle.lane(record.lane, record.origin).release_floor
         if floor.approvals or floor.cosignatures:
             raise Held("E-HELD", f"lane {record.lane} asks for approvals or cosignatures before a key is used; none came with it")
@@ -382,11 +390,10 @@ class Inbound:
                 packing=packing.digest,
                 destination=peer.site,
             ),
-            now=services.clock.now(),
         )
-        event = _EVENT_OF.get(decision.outcome)
-        if event is None:
+        if decision.outcome is Outcome.ALLOW:
             raise PeerError("E-REQUEST", "a decision to deliver comes as a receipt, not as a decision")
+        event = EVENTS_OF_OUTCOME["receipt"][decision.outcome]
         reasons = tuple(reason.to_json() for reason in decision.reasons if reason.outcome is decision.outcome)
         envelope = parse_envelope(body.step.decision).encode()
 

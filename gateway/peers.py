@@ -59,10 +59,11 @@ class Peers:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                for site in self._on_our_lanes():
-                    if loop.time() >= asked.get(site, 0.0):
-                        known = await self._ask(site)
-                        asked[site] = loop.time() + (_LATER_S if known else _SOON_S)
+                due = [site for site in self._on_our_lanes() if loop.time() >= asked.get(site, 0.0)]
+                known = await asyncio.gather(*(self._ask(site) for site in due))
+                asked.update(
+                    {site: loop.time() + (_LATER_S if is_known else _SOON_S) for site, is_known in zip(due, known, strict=True)}
+                )
                 await asyncio.sleep(_SOON_S)
         finally:
             await self._close()

@@ -90,7 +90,7 @@ class Transaction(Protocol):
         ...
 
     def overdue(self, *, limit: int) -> list[TransferRecord]:
-        """Return unfinished transfers whose time is over at `now`, longest first."""
+        """Return transfers whose time is over at `now` and of which something still waits, longest first."""
         ...
 
     def save_transfer(self, record: TransferRecord) -> None:

@@ -61,7 +61,10 @@ class Receive:
             await services.catalog.write(lambda tx: self._refuse(tx, identity, request, bundle, judgements))
             name, sites = f"{request.repository}:{request.tag}", ", ".join(request.destinations)
             raise refused(f"{name} may not go to {sites}", advice.reasons)
-        return await services.catalog.write(lambda tx: self._open(tx, identity, request, bundle, advice))
+        orphans: list[SegmentId] = []
+        answer = await services.catalog.write(lambda tx: self._open(tx, identity, request, bundle, advice, orphans))
+        await services.remove_unneeded(orphans)
+        return answer
 
     def _refuse(
         self,
@@ -120,17 +123,27 @@ class Receive:
         )
 
     def _open(
-        self, tx: Transaction, identity: SpiffeId, request: DeclareRequest, bundle: TrustBundle, advice: Advice
+        self,
+        tx: Transaction,
+        identity: SpiffeId,
+        request: DeclareRequest,
+        bundle: TrustBundle,
+        advice: Advice,
+        orphans: list[SegmentId],
     ) -> DeclareResponse:
-        """Return the open transfer of this identity, lane, repository and tag, or begin one."""
+        """Return the open transfer of this identity, lane, repository and tag, or begin one; fill `orphans`.
+
+        `fresh` replaces an open transfer by the one declared here; declared again, that one is the open one.
+        """
         record = tx.open_transfer(identity, request.lane, request.repository, request.tag)
-        if record is not None and (request.fresh or record.destinations != request.destinations):
-            self._give_up(tx, record)
+        is_another = record is not None and record.id != request.transfer
+        if record is not None and is_another and (request.fresh or record.destinations != request.destinations):
+            orphans += self._give_up(tx, record)
             record = None
         if record is None:
             record = self._begin(tx, identity, request)
         elif record.waybill_digest is None:
-            record = self._follow_tag(tx, record)
+            record = self._follow(tx, record, request)
         if record.id == request.transfer and record.segments_received == 0 and request.resume is not None:
             # The sender learned its bases from the first answer and inherits their lineage: nothing was sealed before.
             tx.put_document(record.id, documents.RESUME, parse_envelope(request.resume).encode())
@@ -169,36 +182,39 @@ class Receive:
         record = self._record(tx, identity, request)
         tx.save_transfer(record)
         tx.put_document(record.id, documents.RESUME, parse_envelope(request.resume).encode())
-        tx.append(
-            EntryType.TRANSFER_DECLARED,
-            {
-                "transfer": record.id,
-                "identity": identity,
-                "lane": record.lane,
-                "repository": record.repository,
-                "tag": record.tag,
-                "destinations": list(record.destinations),
-                "declarations": record.declarations,
-            },
-        )
+        _log_declared(tx, record)
         return record
 
-    def _follow_tag(self, tx: Transaction, record: TransferRecord) -> TransferRecord:
-        """Return the unfinished transfer as the next turn of its tag, which may have moved since it was declared."""
+    def _follow(self, tx: Transaction, record: TransferRecord, request: DeclareRequest) -> TransferRecord:
+        """Return the unfinished transfer as it is declared now: the tag may have moved on, the source been built again.
+
+        What was sent stays useful: rows say what each segment holds, whatever it was declared as.
+        """
         known = tx.turn(record.origin, record.repository, record.tag)
-        previous, turn = (None, 1) if known is None else (known[1], known[0] + 1)
-        if (record.previous, record.turn) == (previous, turn):
-            return record
-        record = replace(record, previous=previous, turn=turn)
-        tx.save_transfer(record)
-        return record
+        now = replace(
+            record,
+            kind=request.kind,
+            media_type=request.media_type,
+            digest=request.digest,
+            size=request.size,
+            initiator=request.initiator,
+            declarations=request.declarations.to_json(),
+            previous=None if known is None else known[1],
+            turn=1 if known is None else known[0] + 1,
+        )
+        if now != record:
+            tx.save_transfer(now)
+            _log_declared(tx, now)
+        return now
 
-    def _give_up(self, tx: Transaction, record: TransferRecord) -> None:
-        """Cancel an unfinished transfer that its sender replaces; one that is committed goes on."""
-        if record.waybill_digest is None and may(ORIGIN, record.state, "cancel"):
-            tx.save_transfer(replace(record, state=step(ORIGIN, record.state, "cancel"), state_at=tx.now))
-            tx.forget_rows(record.id)
-            tx.append(EntryType.TRANSFER_ENDED, {"transfer": record.id, "state": "cancelled", "why": "replaced by its sender"})
+    def _give_up(self, tx: Transaction, record: TransferRecord) -> list[SegmentId]:
+        """Cancel an unfinished transfer that its sender replaces; one that is committed goes on. Return what nobody needs."""
+        if record.waybill_digest is not None or not may(ORIGIN, record.state, "cancel"):
+            return []
+        tx.save_transfer(replace(record, state=step(ORIGIN, record.state, "cancel"), state_at=tx.now))
+        tx.forget_rows(record.id)
+        tx.append(EntryType.TRANSFER_ENDED, {"transfer": record.id, "state": "cancelled", "why": "replaced by its sender"})
+        return tx.unpin_transfer(record.id)
 
     def _bases(self, tx: Transaction, identity: SpiffeId, record: TransferRecord) -> tuple[SealedArtifact, ...]:
         """Return earlier artifacts that every destination of this transfer has, newest first."""
@@ -257,6 +273,21 @@ class Receive:
         async with self._services.guard.holding(segment):
             await self._services.store.put_if_absent(segment, data)
             return await self._services.catalog.write(keep)
+
+
+def _log_declared(tx: Transaction, record: TransferRecord) -> None:
+    tx.append(
+        EntryType.TRANSFER_DECLARED,
+        {
+            "transfer": record.id,
+            "identity": record.agent,
+            "lane": record.lane,
+            "repository": record.repository,
+            "tag": record.tag,
+            "destinations": list(record.destinations),
+            "declarations": record.declarations,
+        },
+    )
 
 
 def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None:

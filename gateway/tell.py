@@ -45,7 +45,9 @@ class Tell:
         """Send the `receipt` decision that was not `allow`."""
         transfer = TransferId(job.key)
         services = self._services
-        origin = await services.catalog.read(lambda tx: _origin(tx, transfer))
+        origin, state = await services.catalog.read(lambda tx: (_origin(tx, transfer), _state(tx, transfer)))
+        if state not in {"held", "quarantined", "denied"}:
+            return  # decided otherwise meanwhile; that has a message of its own
         step = await signed_step(services, transfer, Gate.RECEIPT, services.site)
         await self._send(transfer, origin, SiteMessage(body=DecisionMessage(number=_DECISION_NUMBER, step=step)))
 
@@ -58,3 +60,8 @@ def _origin(tx: Transaction, transfer: TransferId) -> SiteName:
     if record is None:
         raise InternalError("E-INTERNAL", f"transfer {transfer} is gone")
     return record.origin
+
+
+def _state(tx: Transaction, transfer: TransferId) -> str | None:
+    record = tx.transfer(transfer)
+    return None if record is None else record.state

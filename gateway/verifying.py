@@ -8,6 +8,7 @@ its root part is the artifact; (3) its segments are exactly the signed segment l
 """
 
 from carnet.contents import check_contents
+from carnet.errors import IntegrityError, InternalError, NotFound
 from carnet.flow.opening import NullWriter, open_index, open_parts
 from carnet.flow.progress import Progress
 from carnet.identifiers import SegmentId
@@ -16,6 +17,19 @@ from carnet.packing import PackingList, SegmentList
 from carnet.waybill import Waybill
 from gateway.ports import BlobReader
 from gateway.services import Services
+
+
+class StoreFault(InternalError):
+    """This site's own store lost or damaged a segment that it had acknowledged; the artifact itself may be sound."""
+
+    def __init__(self, problem: str) -> None:
+        """Say which segment, and what an operator does."""
+        super().__init__(
+            "E-STORE",
+            f"the store cannot give back what it took: {problem}",
+            remedy="find all damage with `carnet-gateway store check --read-data`, restore the segments and retry the transfer, "
+            "or push again with --fresh",
+        )
 
 
 async def verify_content(
@@ -32,7 +46,10 @@ async def verify_content(
 async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes) -> Index:
 
     async def fetch(segment: SegmentId) -> bytes:
-        return await store.get(segment)
+        try:
+            return await store.get(segment)
+        except (NotFound, IntegrityError) as error:
+            raise StoreFault(error.problem) from None
 
     index = await open_index(
         [page.id for page in packing.index],
@@ -41,6 +58,7 @@ async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, seg
         artifact_key=artifact_key,
         transfer=packing.transfer,
         closure=waybill.closure,
+        segments=segments.count,
     )
     check_contents(index, waybill, packing, segments)
     await open_parts(index, fetch, suite=packing.suite, writer_of=lambda _part: NullWriter(), progress=Progress())

@@ -33,6 +33,13 @@ def list_transfers(
     from agent.commands.outcome import describe
     from agent.session import open_session
     from agent.settings import load_settings
+    from carnet.errors import CallerError
+    from carnet.transfer import MACHINES
+
+    known = sorted({one for machine in MACHINES.values() for one in machine})
+    for one in state or ():
+        if one not in known:
+            raise CallerError("E-USAGE", f"--state {ascii(one)[:60]} is not one of: {', '.join(known)}")
 
     async def work() -> None:
         async with open_session(load_settings(get_config()), connections=1) as session:

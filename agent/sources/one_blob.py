@@ -1,6 +1,7 @@
 """Files and streams: an OCI artifact of one blob, whose manifest is made once the blob has been read."""
 
 import os
+import select
 from collections.abc import Callable, Iterator, Mapping
 
 from agent.names import base_name, display_title, shown
@@ -24,6 +25,8 @@ from carnet.oci import (
 FILE_KINDS = frozenset({ArtifactKind.FILE, ArtifactKind.PATCH, ArtifactKind.BUNDLE})
 """What one file can be sent as."""
 _STDIN = 0
+_LOOK_S = 0.2
+"""How often a reader that waits for a stream looks whether it was given up."""
 
 
 def one_blob_parts(
@@ -134,11 +137,15 @@ class _StreamReader:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._count = 0
+        self._is_closed = False
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Wait for bytes, then fill the start of `buffer`."""
         if not buffer:
             return 0
+        while not select.select([self._descriptor], [], [], _LOOK_S)[0]:
+            if self._is_closed:
+                raise CallerError("E-SOURCE", "reading standard input was given up")
         with source_errors("standard input"):
             count = os.readv(self._descriptor, [buffer])
         self._count += count
@@ -147,4 +154,5 @@ class _StreamReader:
         return count
 
     def close(self) -> None:
-        """Leave the descriptor open: it is the process's."""
+        """Give up a `readinto` that waits; the descriptor stays open: it is the process's."""
+        self._is_closed = True

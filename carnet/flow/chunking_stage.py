@@ -109,6 +109,8 @@ class ChunkingStage:
         self._known_count = len(known)
         self._number = len(known)
         self._open = OpenSegment(self._number)
+        self._reader: PartReader | None = None
+        """What is being read now; set by the chunking thread, read by `interrupt`."""
         self._seen: set[Digest] = set()
         self._base_parts = {
             entry.part.digest: (source, number)
@@ -155,15 +157,22 @@ class ChunkingStage:
                 PartPlaces(one.part, array("Q", (moved.get(place, place) for place in one.places))) for one in self.parts
             ]
 
+    def interrupt(self) -> None:
+        """Close what is being read, from another thread: a stream that gives nothing is not waited for any longer."""
+        reader = self._reader
+        if reader is not None:
+            reader.close()
+
     def _take(self, part: PartInput) -> None:
         if part.digest is not None and part.digest in self._seen:
             return
         if part.digest is not None and self._reuse(part, part.digest):
             return
-        reader = part.open()
+        reader = self._reader = part.open()
         try:
             digest, size, places = self._read(reader)
         finally:
+            self._reader = None
             reader.close()
         _check(part, digest, size)
         part.completed(digest, size)

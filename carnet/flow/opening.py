@@ -17,12 +17,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from carnet.errors import IntegrityError
+from carnet.errors import IntegrityError, Unavailable
 from carnet.flow.progress import Progress
 from carnet.identifiers import Digest, SegmentId, TransferId
-from carnet.index import Index, Part
+from carnet.index import SEGMENT_CHUNKS_MAX, Index, Part
 from carnet.index_pages import open_page
 from carnet.index_records import decode_index
+from carnet.limits import INDEX_CHUNKS_MAX
 from carnet.segment import SegmentOpener
 from carnet.suites import segment_id
 
@@ -65,34 +66,52 @@ class _Slice:
 
 
 async def open_index(
-    pages: Sequence[SegmentId], fetch: Fetch, *, suite: int, artifact_key: bytes, transfer: TransferId, closure: Digest
+    pages: Sequence[SegmentId],
+    fetch: Fetch,
+    *,
+    suite: int,
+    artifact_key: bytes,
+    transfer: TransferId,
+    closure: Digest,
+    segments: int,
 ) -> Index:
-    """Fetch and open the pages of an index and return it, fully checked (canonical or refused)."""
-    sealed = await asyncio.gather(*(fetch(page) for page in pages))
+    """Fetch and open the pages of an index one after the other and return it, fully checked (canonical or refused).
+
+    `segments` is how many the signed segment list has; it bounds the chunks, and so the memory, that an index may claim.
+    """
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+
+    async def fetched(page: SegmentId) -> bytes:
+        return await fetch(page)
+
+    def raw_pages() -> Iterator[bytes]:
+        for number, page in enumerate(pages):
+            if stop.is_set():
+                raise Unavailable("E-INTERRUPTED", "opening the index was stopped")
+            sealed = asyncio.run_coroutine_threadsafe(fetched(page), loop).result()
+            check_id(suite, page, sealed)
+            yield open_page(
+                sealed,
+                suite=suite,
+                artifact_key=artifact_key,
+                transfer=transfer,
+                closure=closure,
+                number=number,
+                last=number == len(pages) - 1,
+            )
 
     def decode() -> Index:
-        for identifier, page in zip(pages, sealed, strict=True):
-            check_id(suite, identifier, page)
-        index = decode_index(
-            (
-                open_page(
-                    page,
-                    suite=suite,
-                    artifact_key=artifact_key,
-                    transfer=transfer,
-                    closure=closure,
-                    number=number,
-                    last=number == len(sealed) - 1,
-                )
-                for number, page in enumerate(sealed)
-            ),
-            suite=suite,
-        )
+        chunks_max = min(INDEX_CHUNKS_MAX, max(1, segments) * SEGMENT_CHUNKS_MAX)
+        index = decode_index(raw_pages(), suite=suite, chunks_max=chunks_max)
         if index.closure_digest() != closure:
             raise IntegrityError("E-INDEX", f"the index is of closure {index.closure_digest()}, expected {closure}")
         return index
 
-    return await asyncio.to_thread(decode)
+    try:
+        return await asyncio.to_thread(decode)
+    finally:
+        stop.set()
 
 
 async def open_parts(

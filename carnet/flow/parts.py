@@ -18,7 +18,7 @@ class PartReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what reading held."""
+        """Release what reading held; idempotent. Another thread may call it to end a `readinto` that waits."""
         ...
 
 

@@ -183,6 +183,7 @@ class _Pipeline:
             await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             self._stop.set()  # all are done, or one failed, or we are cancelled: whatever still runs must end
+            self._stage.interrupt()
             await asyncio.to_thread(threads.shutdown)
             await asyncio.gather(*work, return_exceptions=True)
         failures = [error for one in work if (error := one.exception()) is not None]

@@ -43,6 +43,9 @@ _OF_SENDER_AND_LANE = and_(
 _UNENDED_DELIVERY = exists().where(_d.transfer == _t.id, _d.state.not_in(_DELIVERY_ENDED))
 _UNDELIVERED = exists().where(_d.transfer == _t.id, _d.state != "delivered")
 _DELIVERED = exists().where(_d.transfer == _t.id, _d.state == "delivered")
+_WAITING_DELIVERY = exists().where(
+    _d.transfer == _t.id, _d.state.in_([literal(state) for state, events in DELIVERY.items() if "expire" in events])
+)
 _OPEN = Statement(
     select(schema.transfers)
     .where(
@@ -56,7 +59,14 @@ _OPEN = Statement(
 )
 _OVERDUE = Statement(
     select(schema.transfers)
-    .where(_t.state.in_([literal("declared"), literal("receiving")]), _t.expires_at <= bindparam("now"))
+    .where(
+        _t.expires_at <= bindparam("now"),
+        or_(
+            _t.state.in_([literal("declared"), literal("receiving"), literal("stored")]),
+            and_(_t.role == "origin", _t.state == "held"),
+            and_(_t.role == "origin", _t.state == "admitted", _WAITING_DELIVERY),
+        ),
+    )
     .order_by(_t.expires_at)
     .limit(LIMIT)
 )

@@ -146,6 +146,7 @@ async def open_all(store: Store, index: Index) -> dict[Digest, bytes]:
         artifact_key=ARTIFACT_KEY,
         transfer=TRANSFER,
         closure=sealed.closure,
+        segments=len(index.segments),
     )
     found: dict[Digest, bytearray] = {}
 
