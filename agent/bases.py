@@ -54,6 +54,7 @@ async def open_sealed(session: Session, sealed: SealedArtifact) -> OpenedArtifac
         transfer=packing.transfer,
         closure=waybill.closure,
         segments=segments.count,
+        size=waybill.size,
     )
     check_contents(index, waybill, packing, segments)
     return OpenedArtifact(waybill, packing, segments, index)

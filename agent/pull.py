@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from agent.ports import PartHead, Sink
 from agent.session import Session, now
+from agent.turns import check_turn, remember_turn
 from carnet.contents import check_contents
 from carnet.decision import Gate
 from carnet.encoding import decode_base64
@@ -63,6 +64,7 @@ async def pull(
     if (granted.waybill.repository, granted.waybill.tag) != (repository, tag):
         name = f"{granted.waybill.repository}:{granted.waybill.tag}"
         raise IntegrityError("E-SIGNATURE", f"asked for {repository}:{tag}, the site answered with {name}")
+    await asyncio.to_thread(check_turn, session.settings.identity_dir, granted.waybill)
     sink = sink_of(ArtifactKind(granted.view.kind))
     progress.total = granted.waybill.size
     try:
@@ -74,6 +76,7 @@ async def pull(
             transfer=granted.packing.transfer,
             closure=granted.waybill.closure,
             segments=granted.segments.count,
+            size=granted.waybill.size,
         )
         check_contents(index, granted.waybill, granted.packing, granted.segments)
         root = next(entry.part for entry in index.parts if entry.part.role is Role.ARTIFACT)
@@ -88,6 +91,7 @@ async def pull(
 
         await open_parts(index, fetch, suite=granted.packing.suite, writer_of=writer_of, progress=progress)
         await asyncio.to_thread(sink.commit)
+        await asyncio.to_thread(remember_turn, session.settings.identity_dir, granted.waybill)
     except BaseException:
         await asyncio.to_thread(sink.abort)
         raise

@@ -18,6 +18,7 @@ from agent.ports import Source
 from agent.resume import Resume, continue_or_begin, known_segments
 from agent.session import Session, now
 from carnet.encoding import encode_base64
+from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, IntegrityError, PeerError, Unavailable
 from carnet.flow.chunking_stage import Base
 from carnet.flow.progress import Progress
@@ -28,6 +29,7 @@ from carnet.keys import key_commitment
 from carnet.messages import Advice, CommitRequest, DeclareRequest, DeclareResponse, TransferView
 from carnet.oci import Role
 from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
+from carnet.receipt import Receipt, ReceiptKind
 from carnet.release import KeyRelease, make_release, site_recipient
 from carnet.suites import KEY_BYTES, SUITE_1
 from carnet.timestamps import format_time
@@ -100,6 +102,7 @@ async def push(session: Session, source: Source, order: PushOrder, progress: Pro
     if not resume.is_committed:
         await _send_and_commit(session, source, order, progress, resume)
     view = await _wait(session, order, answer.transfer)
+    _check_receipts(session, view)
     return PushResult(view, answer.advice, progress, resume.is_continued)
 
 
@@ -296,6 +299,24 @@ async def _wait(session: Session, order: PushOrder, transfer: TransferId) -> Tra
         return await session.client.show(transfer)
 
     return await session.client.wait(transfer, lambda view: is_settled(view, order.wait), order.timeout_s)
+
+
+def _check_receipts(session: Session, view: TransferView) -> None:
+    """Believe `delivered` only with the destination's own signature under it.
+
+    Raises:
+        IntegrityError: E-SIGNATURE if the home site shows a delivery as delivered without a receipt about this transfer.
+    """
+    for delivery in view.deliveries:
+        if delivery.state != "delivered":
+            continue
+        site = session.bundle.site(delivery.destination)
+        if delivery.delivered_receipt is None:
+            raise IntegrityError("E-SIGNATURE", f"{session.site} says {site.name} delivered but shows no receipt")
+        receipt = Receipt.open(parse_envelope(delivery.delivered_receipt), [site.signing_key])
+        about = (receipt.kind, receipt.site, receipt.transfer, receipt.artifact)
+        if about != (ReceiptKind.DELIVERED, site.name, view.transfer, view.digest):
+            raise IntegrityError("E-SIGNATURE", f"the receipt of {site.name} is not about the delivery of {view.transfer}")
 
 
 def is_settled(view: TransferView, goal: Wait) -> bool:

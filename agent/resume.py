@@ -63,7 +63,7 @@ async def continue_or_begin(session: Session, source: Source, declaration: Decla
     first = declaration(transfer, None, fresh)
     answer = await session.client.declare(_with_keys(session, first, keys, sizes))
     if answer.transfer != transfer:
-        found = await _continued(session, source, answer)
+        found = await _continued(session, source, answer, first)
         if found is not None:
             return found
         first = declaration(transfer, None, True)
@@ -117,10 +117,10 @@ def _with_keys(session: Session, request: DeclareRequest, keys: ResumePair, size
     return request.model_copy(update={"resume": statement.sign(own.signing_key).to_json()})
 
 
-async def _continued(session: Session, source: Source, answer: DeclareResponse) -> Resume | None:
-    """Return the open transfer as one to continue, or None if it is not ours to continue or of another source."""
+async def _continued(session: Session, source: Source, answer: DeclareResponse, request: DeclareRequest) -> Resume | None:
+    """Return the open transfer as one to continue, or None if it is not ours, of another target or of another source."""
     if answer.committed is not None:
-        return await _committed(session, source, answer, answer.committed)
+        return await _committed(session, source, answer, answer.committed, request)
     if answer.resume is None:
         return None
     own = session.identity
@@ -131,16 +131,24 @@ async def _continued(session: Session, source: Source, answer: DeclareResponse) 
         return None
     if (statement.transfer, statement.agent) != (answer.transfer, own.id):
         return None
+    if (statement.lane, statement.repository, statement.tag) != (request.lane, request.repository, request.tag):
+        return None
     return Resume(answer, keys, ChunkSizes(statement.chunk_average), is_continued=True)
 
 
-async def _committed(session: Session, source: Source, answer: DeclareResponse, sealed: SealedArtifact) -> Resume | None:
-    """Return our committed transfer as one to wait for, if the source is what was committed."""
+async def _committed(
+    session: Session, source: Source, answer: DeclareResponse, sealed: SealedArtifact, request: DeclareRequest
+) -> Resume | None:
+    """Return our committed transfer as one to wait for, if it has this target and the source is what was committed."""
     try:
         opened = await open_sealed(session, sealed)
     except CarnetError:
         return None
-    if not await _is_same(source, opened):
+    waybill = opened.waybill
+    target = (waybill.transfer, waybill.lane, waybill.repository, waybill.tag, waybill.destinations)
+    if target != (answer.transfer, request.lane, request.repository, request.tag, request.destinations):
+        return None
+    if waybill.declarations != request.declarations or not await _is_same(source, opened):
         return None
     nothing = ResumePair(bytes(KEY_BYTES), opened.index.head.lineage_key)
     return Resume(answer, nothing, opened.index.head.sizes, is_continued=True, is_committed=True)

@@ -75,15 +75,17 @@ def encode_index(index: Index) -> Iterator[bytes]:
     yield bytes(page)
 
 
-def decode_index(pages: Iterable[bytes], *, suite: int, chunks_max: int = INDEX_CHUNKS_MAX) -> Index:
+def decode_index(
+    pages: Iterable[bytes], *, suite: int, chunks_max: int = INDEX_CHUNKS_MAX, extents_max: int = INDEX_CHUNKS_MAX
+) -> Index:
     """Return the index whose raw pages are `pages`, checked; pages are taken one at a time.
 
-    `suite` is that of the containers the pages came in. `chunks_max` bounds chunks and extents each, and with them memory (20
-    bytes a chunk, 12 an extent). Raises `IntegrityError` E-INDEX for whatever is not canonical.
+    `suite` is that of the containers the pages came in. `chunks_max` and `extents_max` bound memory (20 bytes a
+    chunk, 12 an extent). Raises `IntegrityError` E-INDEX for whatever is not canonical.
     """
     reader = _Reader(pages)
     head, closure = _read_head(reader, suite)
-    counts = _read_counts(reader, chunks_max)
+    counts = _read_counts(reader, chunks_max, extents_max)
     parts = [_read_part(reader) for _ in range(counts.parts)]
     segments = _read_segments(reader, head, counts)
     if sum(extent_count for _, extent_count in parts) != counts.extents:
@@ -182,12 +184,13 @@ def _read_head(reader: _Reader, suite: int) -> tuple[IndexHead, Digest]:
     return IndexHead(suite, sizes, lineage_key, bases), Digest.from_raw(closure)
 
 
-def _read_counts(reader: _Reader, chunks_max: int) -> _Counts:
+def _read_counts(reader: _Reader, chunks_max: int, extents_max: int) -> _Counts:
     counts = _Counts(*_COUNTS.unpack(reader.take(_COUNTS.size)))
     if counts.parts > PARTS_MAX or counts.segments > SEGMENTS_MAX:
         raise refuse(f"{counts.parts} parts and {counts.segments} segments, at most {PARTS_MAX} and {SEGMENTS_MAX} are allowed")
-    if counts.chunks > chunks_max or counts.extents > chunks_max:
-        raise refuse(f"{counts.chunks} chunks and {counts.extents} extents, at most {chunks_max} each are allowed")
+    if counts.chunks > chunks_max or counts.extents > extents_max:
+        allowed = f"{chunks_max} and {extents_max}"
+        raise refuse(f"{counts.chunks} chunks and {counts.extents} extents, at most {allowed} are possible here")
     return counts
 
 

@@ -9,14 +9,14 @@ from carnet.encoding import encode_base64
 from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import Held, NotAuthorised, NotFound
-from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag
+from carnet.identifiers import Digest, Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.messages import ArtifactList, ArtifactRelease, ArtifactView, ReasonView, SignedStep
 from carnet.receipt import ReceiptKind
 from carnet.release import make_release
 from carnet.timestamps import format_time
 from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
-from gateway.deciding import judge_waybill, record_decision, refused, signed_step
+from gateway.deciding import Judgement, judge_waybill, record_decision, refused, signed_step
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, IdentityRecord
 from gateway.services import Services
@@ -95,6 +95,7 @@ class Artifacts:
             destination=self._services.site,
             consumer=consumer.identity,
         )
+        judgement = self._judge_bases(tx, judgement, record.transfer, consumer.identity, bundle)
         record_decision(
             tx,
             self._services,
@@ -104,6 +105,41 @@ class Artifacts:
             recipient_key=consumer.kem_key.digest,
         )
         return judgement.outcome, judgement.views
+
+    def _judge_bases(
+        self, tx: Transaction, judgement: Judgement, transfer: TransferId, consumer: SpiffeId, bundle: TrustBundle
+    ) -> Judgement:
+        """Hold what rests on a base that this consumer may not have: the index opens the base's segments too (DESIGN 4.3).
+
+        Until the shared segments are sealed anew for such a reader, the artifact waits.
+        """
+        seen: set[Digest] = set()
+        due = list(documents.read_packing(tx, transfer).bases)
+        while due:
+            digest = due.pop()
+            if digest in seen:
+                continue
+            seen.add(digest)
+            base = tx.transfer_of_packing(digest)
+            if base is None:
+                text, name = "is not known here", str(digest)
+            else:
+                name = f"{base.repository}:{base.tag}"
+                waybill = documents.read_waybill(tx, base.id)
+                found = judge_waybill(
+                    self._services, bundle, Gate.RELEASE, waybill, destination=self._services.site, consumer=consumer
+                )
+                due += documents.read_packing(tx, base.id).bases
+                if found.outcome is Outcome.ALLOW:
+                    continue
+                text = f"may not be pulled by this consumer ({found.views[0].text})"
+            return judgement.overruled(
+                Outcome.HOLD,
+                "base",
+                f"it is sealed upon {name}, which {text}",
+                "push it again with --fresh after that base was deleted, or push it to another repository",
+            )
+        return judgement
 
     def _hand_out(self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, step: SignedStep) -> ArtifactRelease:
         services, transfer = self._services, record.transfer

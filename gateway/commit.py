@@ -6,7 +6,6 @@ right sealer, over bases that the base rule allows; (4) every segment is here, i
 the documents, pins the segments, destroys the rows, logs, and queues the inspection. Before (6) nothing has changed.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -142,6 +141,8 @@ class Commit:
             raise PeerError("E-REQUEST", f"packing list of {record.id} goes to {packing.sites}, expected {sorted(sites)}")
         for digest in packing.bases:
             base = tx.transfer_of_packing(digest)
+            if base is not None and (base.repository, base.lane) != (record.repository, record.lane):
+                raise PeerError("E-BASE", f"base {base.repository} on lane {base.lane} is not of this repository and lane")
             if base is None or base.role != "origin" or base.sender != record.sender or tx.artifact_key(base.id) is None:
                 raise PeerError("E-BASE", f"base {digest} is not an artifact of yours that is still here")
             reached = {delivery.destination for delivery in tx.deliveries(base.id) if delivery.state == "delivered"}
@@ -171,7 +172,7 @@ class Commit:
                 f"{record.repository}:{record.tag} moved on at this site since {transfer} was declared",
                 remedy="push again: the new waybill will follow the current one",
             )
-        missing = list(_missing(tx, transfer, signed))
+        missing = _missing(tx, transfer, signed)
         if missing:
             return CommitResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
         _put_documents(tx, transfer, signed)
@@ -208,16 +209,23 @@ class Commit:
         return CommitResponse(state=state)
 
 
-def _missing(tx: Transaction, transfer: TransferId, signed: _Signed) -> Iterable[SegmentId]:
-    """Yield what is not durable here, or is here but neither this transfer's nor a named base's (step 4)."""
+def _missing(tx: Transaction, transfer: TransferId, signed: _Signed) -> list[SegmentId]:
+    """Return what is not durable here, or is here but neither this transfer's nor a named base's (step 4).
+
+    Raises:
+        PeerError: E-REQUEST for a segment that is here with another size than the agent signed.
+    """
     allowed = tx.segments_of(transfer)
     for digest in signed.packing.bases:
         base = tx.transfer_of_packing(digest)
         if base is not None:
             allowed |= tx.segments_of(base.id)
-    wanted = [SegmentId(identifier) for identifier, _ in documents.segments_to_hold(signed.packing, signed.segments)]
-    absent = set(tx.missing_segments(wanted))
-    return (segment for segment in wanted if segment in absent or segment not in allowed)
+    listed = {SegmentId(segment): size for segment, size in documents.segments_to_hold(signed.packing, signed.segments)}
+    sizes = tx.segment_sizes(listed)
+    for segment, size in sizes.items():
+        if segment in allowed and listed[segment] != size:
+            raise PeerError("E-REQUEST", f"segment {segment} has {size} bytes, the signed list says {listed[segment]}")
+    return [segment for segment in listed if segment not in sizes or segment not in allowed]
 
 
 def _put_documents(tx: Transaction, transfer: TransferId, signed: _Signed) -> None:

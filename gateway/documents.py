@@ -39,6 +39,11 @@ def decision_index_name(gate: str, party: str) -> str:
     return f"decision-index/{gate}/{party}"
 
 
+def proof_name(what: str, site: SiteName) -> str:
+    """Return the name of the log proof that a peer gave for a decision or receipt; an auditor finds it beside the document."""
+    return f"proof/{what}/{site}"
+
+
 def receipt_name(kind: str, site: SiteName) -> str:
     """Return the name of a receipt of `site`."""
     return f"receipt/{kind}/{site}"

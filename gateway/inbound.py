@@ -29,7 +29,7 @@ from carnet.messages import (
     SiteMessage,
 )
 from carnet.packing import PackingList, SegmentList
-from carnet.proof import verify_entry_proof
+from carnet.proof import EntryProof, verify_entry_proof
 from carnet.receipt import Receipt, ReceiptKind
 from carnet.release import open_release
 from carnet.steps import Expected, require_allow, verify_step
@@ -40,6 +40,7 @@ from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deliver import sign_receipt
 from gateway.forward import check_receipt_subject
+from gateway.heads import Heads
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, StoredSegment, TransferRecord
 from gateway.services import Services
@@ -59,6 +60,7 @@ class _Signed:
     segments: SegmentList
     agent_statement: Envelope
     offer: Envelope
+    offer_proof: EntryProof
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Inbound:
     def __init__(self, services: Services) -> None:
         """Use the site's services."""
         self._services = services
+        self._heads = Heads(services)
         self._listed: OrderedDict[Digest, _Listed] = OrderedDict()
         """What recent packing lists name, by their digest, least recently used first; the lock is for the catalog's threads."""
         self._listed_lock = threading.Lock()
@@ -95,6 +98,7 @@ class Inbound:
             raise NotAuthorised("E-NOT-ALLOWED", f"{peer.name} may not speak for site {request.site}")
         # Parsing and checking take a while for a large list: not on the event loop.
         signed = await asyncio.to_thread(self._verify, request, bundle)
+        await self._heads.check(bundle, request.site, request.offer.proof)
         return await services.catalog.write(lambda tx: self._open(tx, peer, signed))
 
     def _verify(self, request: ForwardRequest, bundle: TrustBundle) -> _Signed:
@@ -135,7 +139,8 @@ class Inbound:
         )
         require_allow(decision, now)
         offer = parse_envelope(request.offer.decision)
-        return _Signed(waybill, waybill_envelope, packing, packing_envelope, segments, statement_envelope, offer)
+        proof = request.offer.proof
+        return _Signed(waybill, waybill_envelope, packing, packing_envelope, segments, statement_envelope, offer, proof)
 
     def _check_lane(self, lane: Lane, waybill: Waybill, request: ForwardRequest, bundle: TrustBundle) -> None:
         here = self._services.site
@@ -157,14 +162,19 @@ class Inbound:
         record = tx.transfer(waybill.transfer)
         if record is None:
             record = self._begin(tx, peer, signed)
-        elif (record.role, record.sender, record.waybill_digest) != ("destination", peer, waybill.digest):
-            raise Conflict("E-STATE", f"transfer id {waybill.transfer} is in use for another waybill")
+        elif (record.role, record.sender, record.waybill_digest, record.packing_digest) != (
+            "destination",
+            peer,
+            waybill.digest,
+            signed.packing.digest,
+        ):
+            raise Conflict("E-STATE", f"transfer id {waybill.transfer} is in use for another waybill or packing list")
         if record.state != "receiving":
             return self._answer(tx, record)
-        wanted = [SegmentId(identifier) for identifier, _ in documents.segments_to_hold(signed.packing, signed.segments)]
-        missing = tx.missing_segments(wanted)
-        absent = set(missing)
-        tx.pin_segments(record.id, (segment for segment in wanted if segment not in absent))
+        listed = {SegmentId(segment): size for segment, size in documents.segments_to_hold(signed.packing, signed.segments)}
+        here = _already_here(tx, peer, listed)
+        tx.pin_segments(record.id, here)
+        missing = [segment for segment in listed if segment not in here]
         return ForwardResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
 
     def _begin(self, tx: Transaction, peer: SpiffeId, signed: _Signed) -> TransferRecord:
@@ -201,6 +211,7 @@ class Inbound:
         tx.put_document(record.id, documents.SEGMENT_LIST, signed.segments.encode())
         tx.put_document(record.id, documents.AGENT_STATEMENT, signed.agent_statement.encode())
         tx.put_document(record.id, documents.decision_name(Gate.OFFER, self._services.site), signed.offer.encode())
+        tx.put_document(record.id, documents.proof_name(Gate.OFFER, self._services.site), signed.offer_proof.encode())
         tx.append(
             EntryType.TRANSFER_DECLARED,
             {"transfer": record.id, "peer": peer, "waybill": waybill.digest, "packing": signed.packing.digest},
@@ -269,11 +280,12 @@ class Inbound:
                 return self._answer(tx, record)
             packing = documents.read_packing(tx, transfer)
             segments = documents.read_segment_list(tx, transfer)
-            wanted = [SegmentId(identifier) for identifier, _ in documents.segments_to_hold(packing, segments)]
-            missing = tx.missing_segments(wanted)
+            listed = {SegmentId(segment): size for segment, size in documents.segments_to_hold(packing, segments)}
+            here = _already_here(tx, peer, listed)
+            missing = [segment for segment in listed if segment not in here]
             if missing:
                 return ForwardResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
-            tx.pin_segments(transfer, wanted)
+            tx.pin_segments(transfer, here)
             record = replace(record, state=step(DESTINATION, record.state, "commit"), state_at=tx.now)
             tx.save_transfer(record)
             sign_receipt(tx, self._services, record, ReceiptKind.STORED, None)
@@ -319,6 +331,13 @@ class Inbound:
             ),
         )
         require_allow(decision, services.clock.now())
+        if decision.trust_version > bundle.version:
+            raise Held(
+                "E-TRUST",
+                f"the release of {transfer} rests on trust bundle {decision.trust_version}, here is {bundle.version}",
+                remedy="import the newer trust bundle at this site",
+            )
+        await self._heads.check(bundle, record.origin, body.step.proof)
         floor = bundle.lane(record.lane, record.origin).release_floor
         if floor.approvals or floor.cosignatures:
             raise Held("E-HELD", f"lane {record.lane} asks for approvals or cosignatures before a key is used; none came with it")
@@ -333,6 +352,7 @@ class Inbound:
                 return
             tx.put_artifact_key(transfer, sealed)
             tx.put_document(transfer, documents.decision_name(Gate.RELEASE, services.site), envelope)
+            tx.put_document(transfer, documents.proof_name(Gate.RELEASE, services.site), body.step.proof.encode())
             tx.save_transfer(replace(current, state=step(DESTINATION, current.state, "release"), state_at=tx.now))
             tx.append(
                 EntryType.KEY_UNWRAPPED,
@@ -348,6 +368,7 @@ class Inbound:
         site = bundle.site(peer.site)
         receipt = Receipt.open(parse_envelope(body.receipt), [site.signing_key])
         entry = verify_entry_proof(body.proof, log_origin=log_origin(bundle.trust_domain, site.name), key=site.signing_key)
+        await self._heads.check(bundle, peer.site, body.proof)
         entry.require(EntryType.RECEIPT_DELIVERED, {"receipt": str(receipt.digest), "transfer": str(transfer)})
         if receipt.kind is not ReceiptKind.DELIVERED:
             raise PeerError("E-REQUEST", f"a {receipt.kind} receipt comes with the commit, not as a message")
@@ -368,6 +389,7 @@ class Inbound:
                 )
             )
             tx.put_document(transfer, documents.receipt_name(ReceiptKind.DELIVERED, peer.site), envelope)
+            tx.put_document(transfer, documents.proof_name(ReceiptKind.DELIVERED, peer.site), body.proof.encode())
             tx.append(
                 EntryType.RECEIPT_RECEIVED,
                 {"transfer": transfer, "destination": peer.site, "receipt": receipt.digest},
@@ -391,6 +413,7 @@ class Inbound:
                 destination=peer.site,
             ),
         )
+        await self._heads.check(bundle, peer.site, body.step.proof)
         if decision.outcome is Outcome.ALLOW:
             raise PeerError("E-REQUEST", "a decision to deliver comes as a receipt, not as a decision")
         event = EVENTS_OF_OUTCOME["receipt"][decision.outcome]
@@ -411,6 +434,7 @@ class Inbound:
                 )
             )
             tx.put_document(transfer, documents.decision_name(Gate.RECEIPT, peer.site), envelope)
+            tx.put_document(transfer, documents.proof_name(Gate.RECEIPT, peer.site), body.step.proof.encode())
             tx.append(
                 EntryType.TRANSFER_ENDED,
                 {"transfer": transfer, "destination": peer.site, "state": event, "decision": decision.digest},
@@ -447,3 +471,16 @@ def _to_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> tuple[Tra
         if record is not None and peer.kind == "gateway" and delivery.destination == peer.site:
             return record, delivery
     raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} to you")
+
+
+def _already_here(tx: Transaction, peer: SpiffeId, listed: dict[SegmentId, int]) -> dict[SegmentId, int]:
+    """Return the listed segments that this peer has sent before: what others sent is not its business, nor its proof.
+
+    Raises:
+        PeerError: E-REQUEST for one that is here with another size than the list says.
+    """
+    here = tx.segment_sizes(listed, sender=peer)
+    for segment, size in here.items():
+        if listed[segment] != size:
+            raise PeerError("E-REQUEST", f"segment {segment} has {size} bytes, the signed list says {listed[segment]}")
+    return here

@@ -164,6 +164,10 @@ class Transaction(Protocol):
         """Return those that are not durable here, in the order given."""
         ...
 
+    def segment_sizes(self, segments: Iterable[SegmentId], *, sender: SpiffeId | None = None) -> dict[SegmentId, int]:
+        """Return the sealed sizes of those that are durable here; with `sender`, only of those that a transfer of its own has."""
+        ...
+
     def segments_of(self, transfer: TransferId) -> set[SegmentId]:
         """Return the segments that the transfer introduced or pinned."""
         ...

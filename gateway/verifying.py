@@ -59,6 +59,7 @@ async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, seg
         transfer=packing.transfer,
         closure=waybill.closure,
         segments=segments.count,
+        size=waybill.size,
     )
     check_contents(index, waybill, packing, segments)
     await open_parts(index, fetch, suite=packing.suite, writer_of=lambda _part: NullWriter(), progress=Progress())

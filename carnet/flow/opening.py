@@ -17,13 +17,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from carnet.chunking import AVERAGES, ChunkSizes
 from carnet.errors import IntegrityError, Unavailable
 from carnet.flow.progress import Progress
 from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.index import SEGMENT_CHUNKS_MAX, Index, Part
 from carnet.index_pages import open_page
 from carnet.index_records import decode_index
-from carnet.limits import INDEX_CHUNKS_MAX
+from carnet.limits import INDEX_CHUNKS_MAX, PARTS_MAX
 from carnet.segment import SegmentOpener
 from carnet.suites import segment_id
 
@@ -74,10 +75,12 @@ async def open_index(
     transfer: TransferId,
     closure: Digest,
     segments: int,
+    size: int,
 ) -> Index:
     """Fetch and open the pages of an index one after the other and return it, fully checked (canonical or refused).
 
-    `segments` is how many the signed segment list has; it bounds the chunks, and so the memory, that an index may claim.
+    `segments` is how many the signed segment list has, `size` the bytes of all parts that the waybill names: they bound the
+    chunks and extents, and so the memory, that an index may claim.
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
@@ -103,7 +106,8 @@ async def open_index(
 
     def decode() -> Index:
         chunks_max = min(INDEX_CHUNKS_MAX, max(1, segments) * SEGMENT_CHUNKS_MAX)
-        index = decode_index(raw_pages(), suite=suite, chunks_max=chunks_max)
+        extents_max = min(INDEX_CHUNKS_MAX, size // ChunkSizes(min(AVERAGES)).minimum + PARTS_MAX)
+        index = decode_index(raw_pages(), suite=suite, chunks_max=chunks_max, extents_max=extents_max)
         if index.closure_digest() != closure:
             raise IntegrityError("E-INDEX", f"the index is of closure {index.closure_digest()}, expected {closure}")
         return index

@@ -13,6 +13,10 @@ from gateway.catalog.statements import LIMIT, Statement, insert_or_ignore, place
 from gateway.records import StoredSegment
 
 _IDS_A_QUERY = 1_000
+_OF_SENDER = (
+    " AND EXISTS (SELECT 1 FROM transfer_segments AS u JOIN transfers AS t ON t.id = u.transfer"
+    " WHERE u.segment = segments.id AND t.sender = ?)"
+)
 _s = schema.segments.c
 _u = schema.transfer_segments.c
 _r = schema.segment_rows.c
@@ -83,6 +87,19 @@ class Segments(Session):
         asked = list(segments)
         missing = self._absent([segment.binary for segment in asked])
         return [segment for segment in asked if segment.binary in missing] if missing else []
+
+    def segment_sizes(self, segments: Iterable[SegmentId], *, sender: SpiffeId | None = None) -> dict[SegmentId, int]:
+        """Return sealed sizes of those that are durable here; see `Transaction.segment_sizes`."""
+        found: dict[SegmentId, int] = {}
+        own = "" if sender is None else _OF_SENDER
+        for some in _pieces([segment.binary for segment in segments]):
+            given = some if sender is None else [*some, sender]
+            rows = self._connection.execute(
+                f"SELECT id, size FROM segments WHERE id IN ({placeholders(some)}){own}",  # noqa: S608 - question marks only
+                given,
+            )
+            found.update((SegmentId.from_binary(row[0]), row[1]) for row in rows)
+        return found
 
     def segments_of(self, transfer: TransferId) -> set[SegmentId]:
         """Return the segments that the transfer introduced or pinned."""

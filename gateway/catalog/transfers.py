@@ -78,6 +78,7 @@ _BASES = Statement(
 )
 
 _DELIVERIES_MAX = 1_000
+_MICROS_A_SECOND = 1_000_000
 _DOCUMENTS_MAX = 10_000
 _o = schema.documents.c
 _PUT_DOCUMENT = upsert(schema.documents)
@@ -146,7 +147,10 @@ class Transfers(Session):
         if not separator:
             raise CallerError("E-REQUEST", f"not a transfer list's cursor: {ascii(cursor)[:80]}")
         row = self._one(_CREATED_AT, id=transfer)
-        return (to_micros(parse_time(time)) if row is None else row["created_at"]), transfer
+        asked = to_micros(parse_time(time))
+        # Only the second that the cursor itself names: otherwise the answer would tell whether a transfer of that id exists.
+        is_its_own = row is not None and 0 <= row["created_at"] - asked < _MICROS_A_SECOND
+        return (row["created_at"] if row is not None and is_its_own else asked), transfer
 
     def save_transfer(self, record: TransferRecord) -> None:
         """Insert or replace the transfer's row."""

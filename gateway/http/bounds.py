@@ -38,6 +38,8 @@ class Bounds:
     """Segment bodies being received at once; each takes one pooled buffer."""
     segments_in_flight_per_identity_max: int = 48
     """Of these, by one identity."""
+    large_bodies_max: int = 2
+    """JSON bodies above 1 MiB that are read and parsed at once."""
     buffer_wait_s: float = 10.0
     """How long a request waits for a free buffer before it is told to come back."""
     drain_s: float = 15.0

@@ -5,16 +5,17 @@ Rules:      1. a handler never reads a header, query or body but through here, s
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from aiohttp import web
 
 from carnet.encoding import decode_base64
-from carnet.errors import CallerError, NotAuthenticated, PeerError
+from carnet.errors import CallerError, NotAuthenticated, PeerError, Unavailable
 from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
-from carnet.limits import KIB, ROW_HEADER_CHARS_MAX, SEGMENT_BYTES_MAX, TEXT_CHARS_MAX
+from carnet.limits import KIB, MIB, ROW_HEADER_CHARS_MAX, SEGMENT_BYTES_MAX, TEXT_CHARS_MAX
 from carnet.messages import Message
 from carnet.paths import JSON_TYPE, PAGE_DEFAULT, PAGE_MAX, REQUEST_HEADER, ROW_HEADER
 from gateway.http.bodies import SegmentBuffers, read_body, send_bytes
@@ -23,6 +24,8 @@ from gateway.http.surface import Gateway
 
 MessageT = TypeVar("MessageT", bound=Message)
 _SMALL_BYTES = 64 * KIB
+_LARGE_BYTES = MIB
+"""Bodies above this, or of unknown length, are read few at a time and parsed beside the event loop."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Context:
     bounds: Bounds
     buffers: SegmentBuffers
     stopping: asyncio.Event
+    large_bodies: asyncio.Semaphore
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,25 @@ class Exchange:
         content_type = self.request.content_type
         if content_type != JSON_TYPE:
             raise PeerError("E-REQUEST", f"Content-Type: got {ascii(content_type)[:80]}, expected {JSON_TYPE}")
-        return kind.parse(await self.body(), bytes_max=self.body_bytes_max)
+        length = self.request.content_length
+        if length is not None and length <= _LARGE_BYTES:
+            return kind.parse(await self.body(), bytes_max=self.body_bytes_max)
+        async with self._large_body():
+            body = await self.body()
+            return await asyncio.to_thread(kind.parse, body, bytes_max=self.body_bytes_max)
+
+    @asynccontextmanager
+    async def _large_body(self) -> AsyncIterator[None]:
+        """Hold one of the few places for a body that takes much memory to read and parse; raise `Unavailable` E-BUSY if none."""
+        try:
+            async with asyncio.timeout(self.context.bounds.buffer_wait_s):
+                await self.context.large_bodies.acquire()
+        except TimeoutError:
+            raise Unavailable("E-BUSY", "too many large bodies at once (large_bodies_max)", retry_after_s=1) from None
+        try:
+            yield
+        finally:
+            self.context.large_bodies.release()
 
     async def answer(self, message: Message, *, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
         """Answer 200 with a message."""

@@ -64,7 +64,8 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
         peer_cas=lambda: _peer_cas(gateway.trust, settings.site),
     )
     stopping = asyncio.Event()
-    context = Context(gateway, settings.bounds, SegmentBuffers(settings.bounds), stopping)
+    large = asyncio.Semaphore(settings.bounds.large_bodies_max)
+    context = Context(gateway, settings.bounds, SegmentBuffers(settings.bounds), stopping, large)
     authenticator = Authenticator(
         site=settings.site,
         trust_domain=settings.trust_domain,

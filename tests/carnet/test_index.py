@@ -370,12 +370,17 @@ def test_a_record_that_breaks_a_rule_is_refused(at: int, value: bytes, word: str
     assert word in refused_bytes(raw[:at] + value + raw[at + len(value) :])
 
 
-def test_a_reader_may_bound_chunks() -> None:
-    pages = list(encode_index(small_index()))
+def test_a_reader_may_bound_chunks_and_extents() -> None:
+    index = small_index()
+    pages = list(encode_index(index))
+    chunks = sum(len(entry.chunk_lengths) for entry in index.segments)
+    extents = sum(len(entry.extents) for entry in index.parts)
 
-    decode_index(pages, suite=1, chunks_max=8)
+    decode_index(pages, suite=1, chunks_max=chunks, extents_max=extents)
     with pytest.raises(IntegrityError):
-        decode_index(pages, suite=1, chunks_max=7)
+        decode_index(pages, suite=1, chunks_max=chunks - 1)
+    with pytest.raises(IntegrityError):
+        decode_index(pages, suite=1, extents_max=extents - 1)
 
 
 def large_index(segments: int) -> Index:

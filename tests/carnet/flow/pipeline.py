@@ -147,6 +147,7 @@ async def open_all(store: Store, index: Index) -> dict[Digest, bytes]:
         transfer=TRANSFER,
         closure=sealed.closure,
         segments=len(index.segments),
+        size=sum(entry.part.size for entry in index.parts),
     )
     found: dict[Digest, bytearray] = {}
 
