@@ -13,16 +13,11 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
+from pydantic import AfterValidator, Field
+from pydantic_settings import SettingsConfigDict
 
 from carnet.errors import CallerError
+from carnet.flow.configuration import FileSettings, read_settings
 from carnet.identifiers import Digest, SiteName
 
 FILE_NAME: Final = "carnet.toml"
@@ -37,7 +32,7 @@ def _check_url(text: str) -> str:
     return text.rstrip("/")
 
 
-class AgentSettings(BaseSettings):
+class AgentSettings(FileSettings):
     """Where the home site is, and where this agent's identity lies."""
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
@@ -54,19 +49,6 @@ class AgentSettings(BaseSettings):
     """Segments in flight at once."""
     limit_rate: Annotated[int, Field(ge=1)] | None = None
     """Most bytes sent or fetched each second."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment before file; no `.env`, and no secrets, for there are none among the settings."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
 def find_settings_file(given: Path | None = None) -> Path | None:
@@ -98,29 +80,10 @@ def load_settings(given: Path | None = None) -> AgentSettings:
     """
     path = find_settings_file(given)
 
-    class _FromFile(AgentSettings):
-        model_config = SettingsConfigDict(toml_file=path)
-
-    try:
-        found = _FromFile.model_validate({})
-    except ValidationError as error:
-        if path is None:
-            raise CallerError("E-NOT-ENROLLED", f"no {FILE_NAME} was found and CARNET_URL and CARNET_SITE are not set") from None
-        raise CallerError("E-CONFIG", f"{path}: {first_problem(error)}") from None
-    except (SettingsError, ValueError) as error:
-        raise CallerError("E-CONFIG", f"{path}: {str(error).splitlines()[0].lstrip(': ')}") from None
+    missing = CallerError("E-NOT-ENROLLED", f"no {FILE_NAME} was found and CARNET_URL and CARNET_SITE are not set")
+    found = read_settings(AgentSettings, path, without_file=missing)
     base = path.parent.resolve() if path else user_settings_file().parent
     return AgentSettings.model_validate({**found.model_dump(), "identity_dir": base / found.identity_dir.expanduser()})
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return one line about the first problem pydantic found: the key, and what is wrong with it."""
-    problems = error.errors(include_url=False, include_input=False)
-    # A misspelt key shows twice, as unknown and as missing; only the first helps.
-    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
-    key = ".".join(str(piece) for piece in first["loc"])
-    words = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"])
-    return f"{words} {key}" if words else f"{key}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def encode_settings(url: str, site: SiteName, identity_dir: Path, root_fingerprint: Digest | None = None) -> str:

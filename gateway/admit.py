@@ -20,7 +20,7 @@ from gateway.forward import parse_delivery_key
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
-from gateway.verifying import StoreFault, verify_content
+from gateway.verifying import StoreFault, read_and_verify
 
 
 class Admit:
@@ -38,7 +38,7 @@ class Admit:
         if record is None:
             return
         try:
-            await self._verify(transfer)
+            waybill = await read_and_verify(services, transfer)
         except StoreFault as fault:
             reason = ReasonView(rule="store", outcome=Outcome.HOLD, text=fault.problem, remedy=fault.remedy)
             await services.catalog.write(lambda tx: _hold(tx, transfer, reason))
@@ -48,7 +48,6 @@ class Admit:
             await services.remove_unneeded(await services.catalog.write(lambda tx: _deny(tx, transfer, reason)))
             return
         bundle = services.trust.state().fresh(services.clock.now())
-        waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
         home = record.destinations == (services.site,)
         gate = Gate.RECEIPT if home else Gate.OFFER
         judgements = {
@@ -73,20 +72,6 @@ class Admit:
                     self._settle(tx, record, waybill, delivery, judgement)
 
         await services.catalog.write(decide)
-
-    async def _verify(self, transfer: TransferId) -> None:
-        services = self._services
-        waybill, packing, segments, sealed_key = await services.catalog.read(
-            lambda tx: (
-                documents.read_waybill(tx, transfer),
-                documents.read_packing(tx, transfer),
-                documents.read_segment_list(tx, transfer),
-                tx.artifact_key(transfer),
-            )
-        )
-        if sealed_key is None:
-            raise IntegrityError("E-COMMITMENT", f"the artifact key of {transfer} is gone")
-        await verify_content(services, waybill, packing, segments, services.keyring.open(sealed_key, transfer.raw))
 
     def _decide(
         self, tx: Transaction, transfer: TransferId, waybill: Waybill, judgements: dict[SiteName, Judgement]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from carnet.decision import Decision, Gate, Outcome
 from carnet.entries import EntryType
-from carnet.errors import CarnetError, IntegrityError, InternalError, PeerError
+from carnet.errors import CarnetError, IntegrityError, PeerError
 from carnet.identifiers import SegmentId, TransferId
 from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
 from carnet.timestamps import format_time
@@ -19,7 +19,7 @@ from gateway.deciding import Judgement, judge_waybill, record_decision
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, JobRecord, TransferRecord
 from gateway.services import Services
-from gateway.verifying import StoreFault, verify_content
+from gateway.verifying import StoreFault, read_and_verify
 
 
 class Deliver:
@@ -36,22 +36,12 @@ class Deliver:
         record = await services.catalog.write(lambda tx: _begin(tx, transfer))
         if record is None:
             return
-        waybill, packing, segments, sealed_key = await services.catalog.read(
-            lambda tx: (
-                documents.read_waybill(tx, transfer),
-                documents.read_packing(tx, transfer),
-                documents.read_segment_list(tx, transfer),
-                tx.artifact_key(transfer),
-            )
-        )
-        if sealed_key is None:
-            raise InternalError("E-INTERNAL", f"the artifact key of {transfer} is gone")
-        artifact_key = services.keyring.open(sealed_key, transfer.raw)
         wrong: CarnetError | None = None
         try:
-            await verify_content(services, waybill, packing, segments, artifact_key)
+            await read_and_verify(services, transfer)
         except (StoreFault, IntegrityError, PeerError) as error:
             wrong = error
+        waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
         # After the reading, which may take minutes: policy and trust are those of now.
         bundle = services.trust.state().fresh(services.clock.now())
         judgement = judge_waybill(services, bundle, Gate.RECEIPT, waybill, destination=services.site)

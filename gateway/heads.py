@@ -1,8 +1,8 @@
 """Keeps one history of each peer's log: every checkpoint a peer shows must extend, or be extended by, the one kept here.
 
-A proof alone shows that an entry is in some tree that the peer signed. A peer could sign another tree for each of us; so the first
-head seen is kept, and what comes later is compared by a consistency proof built from the peer's own tiles. A peer that cannot
-give one has two histories, and nothing it proves is used (P5).
+A proof alone shows that an entry is in some tree that the peer signed. It could sign another tree for each of us; so the first
+head seen is kept, and what comes later is compared by a consistency proof built from the peer's own tiles. Who cannot give one
+has two histories, and nothing it proves is used (P5).
 
 Steps of `check`: (1) the checkpoint is signed; (2) none kept: keep it; (3) same size: same root; (4) else read the tiles of the
 larger tree from the peer and verify that the smaller is its beginning; (5) keep the larger.

@@ -16,15 +16,10 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import SettingsConfigDict
 
 from carnet.errors import CallerError
+from carnet.flow.configuration import FileSettings, first_problem, read_settings
 from carnet.identifiers import Jurisdiction, SiteName, SpiffeId
 
 FILE_NAME: Final = "gateway.toml"
@@ -103,7 +98,7 @@ class Timeouts(_Section):
     """A body that arrives slower than this is cut."""
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(FileSettings):
     """Everything a site is configured with."""
 
     model_config = SettingsConfigDict(
@@ -147,19 +142,6 @@ class GatewaySettings(BaseSettings):
         """All names and addresses that the site's certificate carries."""
         return tuple(dict.fromkeys((urlsplit(self.url).hostname or "", *self.hosts)))
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment before file; no `.env`, and no secrets, for there are none among the settings."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
 
 def load_settings(directory: Path) -> GatewaySettings:
     """Return the settings of the site in `directory`, from its `gateway.toml` and the environment.
@@ -171,31 +153,12 @@ def load_settings(directory: Path) -> GatewaySettings:
     if not path.is_file():
         raise CallerError("E-CONFIG", f"no {FILE_NAME} in {directory}", remedy="create a site with `carnet-gateway init`")
 
-    class _FromFile(GatewaySettings):
-        model_config = SettingsConfigDict(toml_file=path)
-
-    try:
-        # The sources give the required fields; pydantic-settings reads them inside the constructor.
-        found = _FromFile.model_validate({})
-    except ValidationError as error:
-        raise CallerError("E-CONFIG", f"{path}: {first_problem(error)}") from None
-    except (SettingsError, ValueError) as error:
-        raise CallerError("E-CONFIG", f"{path}: {str(error).splitlines()[0].lstrip(': ')}") from None
+    found = read_settings(GatewaySettings, path)
     base = path.parent.resolve()
     moved = {"data_dir": base / found.data_dir}
     if found.credentials_dir is not None:
         moved["credentials_dir"] = base / found.credentials_dir
     return GatewaySettings.model_validate({**found.model_dump(), **moved})
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return one line about the first problem pydantic found: the key, and what is wrong with it."""
-    problems = error.errors(include_url=False, include_input=False)
-    # A misspelt key shows twice, as unknown and as missing; only the first helps.
-    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
-    key = ".".join(str(piece) for piece in first["loc"])
-    words = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"])
-    return f"{words} {key}" if words else f"{key}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def encode_settings(settings: GatewaySettings) -> str:

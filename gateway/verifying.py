@@ -11,10 +11,10 @@ from carnet.contents import check_contents
 from carnet.errors import IntegrityError, InternalError, NotFound
 from carnet.flow.opening import NullWriter, open_index, open_parts
 from carnet.flow.progress import Progress
-from carnet.identifiers import SegmentId
-from carnet.index import Index
+from carnet.identifiers import SegmentId, TransferId
 from carnet.packing import PackingList, SegmentList
 from carnet.waybill import Waybill
+from gateway import documents
 from gateway.ports import BlobReader
 from gateway.services import Services
 
@@ -32,19 +32,31 @@ class StoreFault(InternalError):
         )
 
 
-async def verify_content(
-    services: Services, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes
-) -> Index:
-    """Return the index of an artifact whose every byte was read back and found right (steps 1 to 4).
+async def read_and_verify(services: Services, transfer: TransferId) -> Waybill:
+    """Return the waybill of a committed transfer whose every byte was read back and found right (steps 1 to 4).
 
     Few run at once, however many wait: each holds an index and some opened segments in memory (P10).
+
+    Raises:
+        StoreFault: a segment cannot be read back. IntegrityError, PeerError: the content is not what was signed.
     """
+    waybill, packing, segments, sealed_key = await services.catalog.read(
+        lambda tx: (
+            documents.read_waybill(tx, transfer),
+            documents.read_packing(tx, transfer),
+            documents.read_segment_list(tx, transfer),
+            tx.artifact_key(transfer),
+        )
+    )
+    if sealed_key is None:
+        raise InternalError("E-INTERNAL", f"the artifact key of {transfer} is gone")
+    artifact_key = services.keyring.open(sealed_key, transfer.raw)
     async with services.opening:
-        return await _verify(services.store, waybill, packing, segments, artifact_key)
+        await _verify(services.store, waybill, packing, segments, artifact_key)
+    return waybill
 
 
-async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes) -> Index:
-
+async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes) -> None:
     async def fetch(segment: SegmentId) -> bytes:
         try:
             return await store.get(segment)
@@ -63,4 +75,3 @@ async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, seg
     )
     check_contents(index, waybill, packing, segments)
     await open_parts(index, fetch, suite=packing.suite, writer_of=lambda _part: NullWriter(), progress=Progress())
-    return index
