@@ -36,6 +36,7 @@ from gateway.keyring import FileKeyring
 from gateway.maintenance import INTERVAL_S, Maintenance
 from gateway.peers import Peers
 from gateway.policies import PolicyBook
+from gateway.policy_record import record_policy
 from gateway.receive import Receive
 from gateway.release import Release
 from gateway.services import Bounds, Services
@@ -122,10 +123,11 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
         )
         upkeep = Maintenance(settings, paths, authority, keyring, catalog, log, trust, clock)
         stack.callback(catalog.subscribe(_listener(worker, changes)))
+        await record_policy(services)
         async with asyncio.TaskGroup() as group:
             sequencer = group.create_task(log.run())
             working = group.create_task(worker.run())
-            keeping = group.create_task(_keep(upkeep, policies, Expire(services)))
+            keeping = group.create_task(_keep(upkeep, services, Expire(services)))
             watching = group.create_task(peers.run())
             try:
                 await serve_http(gateway, _server_settings(settings, paths, clock), ready=ready, stop=stop)
@@ -175,7 +177,7 @@ def _listener(worker: Worker, changes: Changes) -> Callable[[Committed], None]:
     return hear
 
 
-async def _keep(upkeep: Maintenance, policies: PolicyBook, expire: Expire) -> None:
+async def _keep(upkeep: Maintenance, services: Services, expire: Expire) -> None:
     """Run every kind of upkeep at intervals; what fails is logged and tried again."""
     while True:
         for work in (upkeep.run, expire.run):
@@ -184,8 +186,9 @@ async def _keep(upkeep: Maintenance, policies: PolicyBook, expire: Expire) -> No
             except CarnetError as error:
                 get_logger().warning(events.UPKEEP_FAILED, error=str(error))
         try:
-            if await asyncio.to_thread(policies.reload):
-                get_logger().info(events.POLICY_LOADED, policy=policies.digest)
+            await asyncio.to_thread(services.policies.reload)
+            if await record_policy(services):
+                get_logger().info(events.POLICY_LOADED, policy=services.policies.digest)
         except CarnetError as error:
             get_logger().error(events.POLICY_REFUSED, error=str(error))
         await asyncio.sleep(INTERVAL_S)

@@ -24,11 +24,12 @@ _AUTHENTICATED: Final = frozenset({"origin.site", "origin.agent"})
 
 
 class PolicyBook:
-    """The policy in force. `reload` runs on the event loop, as `decide` does, so a decision sees one policy."""
+    """The policy in force. `reload` may run in a thread: it replaces the policy whole, so a decision sees one policy."""
 
     def __init__(self, directory: Path) -> None:
         """Read every `*.yaml` of `directory`; raise `CallerError` E-POLICY naming file and line if one is not sound."""
         self._directory = directory
+        self._stamp = _stamp(directory)
         self._policy = _read(directory)
 
     @property
@@ -38,7 +39,11 @@ class PolicyBook:
 
     def reload(self) -> bool:
         """Read the directory again; tell whether the policy changed. On `CallerError` E-POLICY the old one stays in force."""
+        stamp = _stamp(self._directory)
+        if stamp == self._stamp:
+            return False
         found = _read(self._directory)
+        self._stamp = stamp
         changed = found.digest != self._policy.digest
         self._policy = found
         return changed
@@ -105,6 +110,18 @@ def _flattened(declared: Mapping[str, JsonValue]) -> Iterator[tuple[str, JsonVal
 
 def _declared_fact(name: str, value: JsonValue, source: str) -> Fact:
     return make_fact(name, value, Assurance.VERIFIED if name in _AUTHENTICATED else Assurance.DECLARED, source)
+
+
+def _stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Return what changes when a policy file is written, added or removed."""
+    found = []
+    for path in sorted(directory.glob(_PATTERN)) if directory.is_dir() else []:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 def _read(directory: Path) -> Policy:

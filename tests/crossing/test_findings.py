@@ -282,3 +282,27 @@ async def test_a_damaged_store_holds_and_condemns_nobody(cold_world: World, tmp_
 
     assert view.deliveries[0].state == "delivered"
     assert not (tmp_path / "out").exists()
+
+
+async def test_each_policy_that_comes_into_force_is_an_entry_of_the_log(world: World) -> None:
+    from collections import Counter
+
+    from gateway.translog.verify import verify_directory
+
+    async def changes() -> int:
+        await world.us.stop()
+        async with open_site(world.us.directory) as site:
+            key = site.keyring().signing.public
+        report = verify_directory(world.us.paths.log, origin=world.us.settings.log_origin, key=key)
+        return Counter(report.entries_by_type)["policy-changed"]
+
+    first = await changes()
+    await world.us.start()
+    second = await changes()
+    text = (world.us.paths.policy / "policy.yaml").read_text(encoding="utf-8")
+    world.us.set_policy(text.replace("version: 1", "version: 2"))
+    await world.us.start()
+    async with open_session(world.us.agent):
+        third = await changes()
+
+    assert (first, second, third) == (1, 1, 2)

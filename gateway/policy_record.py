@@ -1,0 +1,23 @@
+"""Writes every change of the policy in force into the log, the policy at start included (P5)."""
+
+from carnet.entries import EntryType
+from gateway.ports import Transaction
+from gateway.services import Services
+
+_NAME = "policy/current"
+
+
+async def record_policy(services: Services) -> bool:
+    """Log the policy's digest if it is not the one logged last; tell whether it changed."""
+    digest = services.policies.digest
+
+    def change(tx: Transaction) -> bool:
+        known = tx.site_document(_NAME)
+        if known == digest.encode("ascii"):
+            return False
+        tx.put_site_document(_NAME, digest.encode("ascii"))
+        before = None if known is None else known.decode("ascii")
+        tx.append(EntryType.POLICY_CHANGED, {"policy": digest, "before": before})
+        return True
+
+    return await services.catalog.write(change)
