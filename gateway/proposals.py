@@ -123,13 +123,16 @@ def parse_lane(text: str) -> Lane:
     pieces = way.split(":")
     if not name or len(pieces) not in {2, 3} or pieces[2:] not in ([], ["sealed"], ["inspected"]):
         raise CallerError("E-USAGE", f"not a lane: {ascii(text)[:120]}", remedy="write NAME=ORIGIN:DEST[,DEST]...[:sealed]")
-    return Lane(
-        name=LaneName(name),
-        origin=SiteName(pieces[0]),
-        destinations=tuple(SiteName(site) for site in pieces[1].split(",")),
-        mode=LaneMode(pieces[2]) if pieces[2:] else LaneMode.INSPECTED,
-        suites=(SUITE_1,),
-    )
+    try:
+        return Lane(
+            name=LaneName(name),
+            origin=SiteName(pieces[0]),
+            destinations=tuple(SiteName(site) for site in pieces[1].split(",")),
+            mode=LaneMode(pieces[2]) if pieces[2:] else LaneMode.INSPECTED,
+            suites=(SUITE_1,),
+        )
+    except ValidationError as error:
+        raise CallerError("E-USAGE", f"lane {ascii(name)[:80]}: {_first(error)}") from None
 
 
 def parse_person(text: str) -> Person:

@@ -6,8 +6,10 @@ import stat
 
 import pytest
 
+from carnet.errors import CallerError
 from carnet.flow.commandline import run
 from gateway.cli import build_app
+from gateway.proposals import parse_lane
 
 
 @pytest.fixture
@@ -240,3 +242,8 @@ def test_every_command_explains_itself(gateway, command):
     assert status == 0
     assert out.startswith("Usage: carnet-gateway " + " ".join(command))
     assert len(out.splitlines()) > 5
+
+
+def test_a_lane_that_names_a_destination_twice_is_refused_in_words():
+    with pytest.raises(CallerError, match="lane us-eu"):
+        parse_lane("us-eu=us:eu,eu")
