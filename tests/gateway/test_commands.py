@@ -245,5 +245,5 @@ def test_every_command_explains_itself(gateway, command):
 
 
 def test_a_lane_that_names_a_destination_twice_is_refused_in_words():
-    with pytest.raises(CallerError, match="lane us-eu"):
+    with pytest.raises(CallerError, match="appears twice"):
         parse_lane("us-eu=us:eu,eu")
