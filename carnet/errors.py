@@ -176,6 +176,13 @@ class Unavailable(CarnetError):
         self.retry_after_s = retry_after_s
 
 
+class StorageFull(Unavailable):
+    """There is no room for what was sent; what is here stays, and there may be room later."""
+
+    http_status = 507
+    title = "no room"
+
+
 class CapacityError(CarnetError):
     """A limit of ours, by name; asking again does not help until the limit or the request changes."""
 
@@ -217,6 +224,7 @@ FAMILIES: Final[dict[str, type[CarnetError]]] = {
         NotAuthenticated,
         NotFound,
         Unavailable,
+        StorageFull,
         CapacityError,
         Conflict,
         InternalError,

@@ -35,7 +35,7 @@ from carnet.messages import Problem, ReasonView
 RETRY_AFTER_S_MAX: Final = 300
 """Longest wait that a peer can ask of us, in seconds."""
 _TYPE_PREFIX: Final = "urn:carnet:problem:"
-_BUSY_STATUSES: Final = frozenset({429, 503})
+_BUSY_STATUSES: Final = frozenset({429, 503, 507})
 _UNREACHABLE_STATUSES: Final = frozenset({502, 504})
 _FAMILY_BY_STATUS: Final[dict[int, type[CarnetError]]] = {
     400: CallerError,

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from carnet.errors import CarnetError
 from carnet.flow.client import PeerClient
+from carnet.flow.link import Timeouts as LinkTimeouts
 from carnet.flow.tls import ClientContext
+from carnet.identifiers import SiteName
 from carnet.release import site_recipient
 from carnet.trust import Site
 from gateway.access import Access
@@ -39,9 +41,11 @@ from gateway.policies import PolicyBook
 from gateway.policy_record import record_policy
 from gateway.receive import Receive
 from gateway.release import Release
+from gateway.remembered import Remembered
+from gateway.reserve import DiskReserve, ReservingBlobStore
 from gateway.services import Bounds, Services
 from gateway.settings import GatewaySettings, parse_address
-from gateway.sitedir import SitePaths, load_authority
+from gateway.sitedir import SitePaths, forget_restored, is_restored, load_authority
 from gateway.storage.local import LocalBlobStore
 from gateway.telemetry import events
 from gateway.telemetry.logs import configure, get_logger
@@ -52,6 +56,7 @@ from gateway.trusting import Trust
 
 _PEER_CONNECTIONS = 4
 _JOBS = 16
+_ONE_ATTEMPT = LinkTimeouts(connect_s=3.0, read_s=5.0, retry_s=0.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,10 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
         clock = SystemClock()
         catalog = SqliteCatalog(paths.catalog, clock=clock)
         stack.callback(catalog.close)
-        store = LocalBlobStore(paths.store)
-        stack.callback(store.close)
+        local = LocalBlobStore(paths.store)
+        stack.callback(local.close)
+        reserve = DiskReserve(paths.root, settings.limits.disk_reserve_bytes)
+        store = ReservingBlobStore(local, reserve)
         keyring = FileKeyring.load(paths.keys, credentials=settings.credentials_dir)
         authority = load_authority(paths, settings.credentials_dir)
         log = TransparencyLog(catalog, paths.log, origin=settings.log_origin, key=keyring.signing)
@@ -90,7 +97,9 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
         trust = Trust(catalog, log, clock, settings.site)
         await trust.refresh()
         policies = PolicyBook(paths.policy)
-        peers = Peers(trust, settings.site, clock, lambda site: _peer_client(settings, paths, site))
+        remembered = Remembered(settings.site, log, keyring.signing.public)
+        peers = Peers(trust, settings.site, clock, lambda site: _peer_client(settings, paths, site), remembered)
+        await _require_not_behind(peers, remembered, trust, settings, paths)
         services = Services(
             site=settings.site,
             trust_domain=settings.trust_domain,
@@ -104,20 +113,14 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             access=Access(),
             peer=peers.client,
             bounds=_bounds(settings),
+            reserve=reserve,
         )
         changes = Changes()
         facts = SiteFacts(settings.trust_domain, settings.site, settings.operator)
-        gateway = Gateway(
-            receive=Receive(services, Commit(services)),
-            inbound=Inbound(services),
-            transfers=Transfers(services, changes),
-            artifacts=Artifacts(services),
-            enrolment=Enrolment(
-                catalog=catalog, log=log, keyring=keyring, authority=authority, trust=trust, facts=facts, clock=clock
-            ),
-            trust=trust,
-            log=log,
+        enrolment = Enrolment(
+            catalog=catalog, log=log, keyring=keyring, authority=authority, trust=trust, facts=facts, clock=clock
         )
+        gateway = _gateway(services, changes, enrolment, log)
         worker = Worker(
             CatalogJobQueue(catalog), _handlers(services), clock=clock, concurrency=_JOBS, drain_s=settings.timeouts.drain_s
         )
@@ -136,6 +139,38 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
                 await asyncio.wait([working])
                 for task in (keeping, watching, sequencer):
                     task.cancel()
+
+
+def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: TransparencyLog) -> Gateway:
+    return Gateway(
+        receive=Receive(services, Commit(services)),
+        inbound=Inbound(services),
+        transfers=Transfers(services, changes),
+        artifacts=Artifacts(services),
+        enrolment=enrolment,
+        trust=services.trust,
+        log=log,
+    )
+
+
+async def _require_not_behind(
+    peers: Peers, remembered: Remembered, trust: Trust, settings: GatewaySettings, paths: SitePaths
+) -> None:
+    """Let nothing be signed by a site that was set back; see `gateway.remembered`.
+
+    Raises:
+        IntegrityError: E-LOG. Unavailable: E-UNREACHABLE for a restored site whose peers cannot be asked.
+    """
+
+    def client(site: SiteName) -> PeerClient:
+        # The bundle may have expired while the site was down: who is asked for a signed head need not be trusted any more.
+        bundle = trust.state().current
+        return _peer_client(settings, paths, bundle.site(site), timeouts=_ONE_ATTEMPT)
+
+    was_restored = is_restored(paths)
+    await remembered.ask_all(peers.on_our_lanes(), client, insist=was_restored)
+    if was_restored:
+        forget_restored(paths)
 
 
 def _bounds(settings: GatewaySettings) -> Bounds:
@@ -217,7 +252,7 @@ def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemC
     )
 
 
-def _peer_client(settings: GatewaySettings, paths: SitePaths, site: Site) -> PeerClient:
+def _peer_client(settings: GatewaySettings, paths: SitePaths, site: Site, timeouts: LinkTimeouts | None = None) -> PeerClient:
     context = ClientContext(paths.tls_certificate, paths.tls_key, site.tls_ca)
     gateway = site_recipient(settings.trust_domain, site.name)
-    return PeerClient(list(site.urls), context, gateway=gateway, connections=_PEER_CONNECTIONS)
+    return PeerClient(list(site.urls), context, gateway=gateway, connections=_PEER_CONNECTIONS, timeouts=timeouts)

@@ -35,7 +35,7 @@ from gateway.policies import dev_policy
 from gateway.ports import Transaction
 from gateway.proposals import Change, propose, read_card, unsigned
 from gateway.records import IdentityRecord
-from gateway.settings import FILE_NAME, GatewaySettings, Timeouts, load_settings
+from gateway.settings import FILE_NAME, GatewaySettings, Limits, Timeouts, load_settings
 from gateway.sitedir import SitePaths, renew_own_certificate
 from gateway.storage.durable import make_directory, write_durable
 
@@ -50,6 +50,7 @@ _BUNDLE_SPARE = timedelta(days=30)
 _PERSON_LIFE = timedelta(days=30)
 _AGENT_SPARE = timedelta(hours=8)
 _DRAIN_S = 2.0
+_RESERVE_BYTES = 64 << 20
 _PORT_TRIES = 20
 
 
@@ -200,7 +201,8 @@ def _served_settings(stored: GatewaySettings, port: int) -> GatewaySettings:
     """Return the stored settings for this start: its port, loopback in both families that the machine has, a short drain."""
     listen = [f"127.0.0.1:{port}"] + ([f"[::1]:{port}"] if _can_bind(socket.AF_INET6, "::1", port) else [])
     timeouts = Timeouts(**{**stored.timeouts.model_dump(), "drain_s": _DRAIN_S})
-    changed = {"url": f"https://localhost:{port}", "listen": tuple(listen), "timeouts": timeouts}
+    limits = Limits(**{**stored.limits.model_dump(), "disk_reserve_bytes": min(stored.limits.disk_reserve_bytes, _RESERVE_BYTES)})
+    changed = {"url": f"https://localhost:{port}", "listen": tuple(listen), "timeouts": timeouts, "limits": limits}
     return stored.model_copy(update=changed)
 
 

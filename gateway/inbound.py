@@ -179,6 +179,7 @@ class Inbound:
 
     def _begin(self, tx: Transaction, peer: SpiffeId, signed: _Signed) -> TransferRecord:
         waybill = signed.waybill
+        self._services.reserve.require_room(f"transfer {waybill.transfer}")
         record = TransferRecord(
             id=waybill.transfer,
             role="destination",

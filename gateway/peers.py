@@ -12,8 +12,10 @@ from typing import Final
 from carnet.errors import CarnetError
 from carnet.flow.client import PeerClient
 from carnet.identifiers import SiteName
+from carnet.messages import TrustResponse
 from carnet.trust import Site, TrustBundle
 from gateway.ports import Clock
+from gateway.remembered import Remembered
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 from gateway.trusting import Trust
@@ -34,12 +36,20 @@ class _Known:
 class Peers:
     """Clients by site, made anew when the trust bundle changes an address or a CA."""
 
-    def __init__(self, trust: Trust, site: SiteName, clock: Clock, make_client: Callable[[Site], PeerClient]) -> None:
-        """`make_client` builds a client for a site of the trust bundle."""
+    def __init__(
+        self,
+        trust: Trust,
+        site: SiteName,
+        clock: Clock,
+        make_client: Callable[[Site], PeerClient],
+        remembered: Remembered,
+    ) -> None:
+        """`make_client` builds a client for a site of the trust bundle; `remembered` is asked about every answer."""
         self._trust = trust
         self._site = site
         self._clock = clock
         self._make_client = make_client
+        self._remembered = remembered
         self._clients: dict[SiteName, _Known] = {}
         self._outdated: list[PeerClient] = []
 
@@ -54,12 +64,16 @@ class Peers:
         return known.client
 
     async def run(self) -> None:
-        """Ask every peer for what it states, until cancelled."""
+        """Ask every peer for what it states, until cancelled.
+
+        Raises:
+            IntegrityError: E-LOG if a peer has seen more of our log than there is; the site must stop.
+        """
         asked: dict[SiteName, float] = {}
         loop = asyncio.get_running_loop()
         try:
             while True:
-                due = [site for site in self._on_our_lanes() if loop.time() >= asked.get(site, 0.0)]
+                due = [site for site in self.on_our_lanes() if loop.time() >= asked.get(site, 0.0)]
                 known = await asyncio.gather(*(self._ask(site) for site in due))
                 asked.update(
                     {site: loop.time() + (_LATER_S if is_known else _SOON_S) for site, is_known in zip(due, known, strict=True)}
@@ -68,7 +82,8 @@ class Peers:
         finally:
             await self._close()
 
-    def _on_our_lanes(self) -> list[SiteName]:
+    def on_our_lanes(self) -> list[SiteName]:
+        """Return the other sites of all lanes that touch this one."""
         bundle: TrustBundle | None = self._trust.current()
         if bundle is None:
             return []
@@ -77,11 +92,15 @@ class Peers:
 
     async def _ask(self, site: SiteName) -> bool:
         """Learn from one peer; tell whether its KEM key is known now. A peer that is away is asked again."""
+        answer: TrustResponse | None = None
         try:
             async with asyncio.timeout(10):
-                await self._trust.learn(await self.client(site).trust())
+                answer = await self.client(site).trust()
+                await self._trust.learn(answer)
         except (CarnetError, TimeoutError) as error:
             get_logger().debug(events.PEER_UNREACHABLE, peer=site, error=str(error))
+        if answer is not None:
+            await self._remembered.compare(site, answer)
         return self._trust.newest_kem(site, self._clock.now()) is not None
 
     async def _close(self) -> None:

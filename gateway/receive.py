@@ -170,6 +170,7 @@ class Receive:
             raise Conflict("E-STATE", f"transfer id {request.transfer} is in use", remedy="make a new transfer id")
         if request.resume is None:
             raise CallerError("E-REQUEST", "a new transfer needs its resume keys")
+        self._services.reserve.require_room(f"transfer {request.transfer}")
         limit = self._services.bounds.open_transfers_max
         unfinished = tx.transfers(sender=identity, states=("declared", "receiving"), limit=limit)
         if len(unfinished) >= limit:

@@ -6,6 +6,7 @@ A plain frozen bundle: it is built once in `assembly`, and nothing in it is repl
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from carnet.flow.client import PeerClient
 from carnet.identifiers import SegmentId, SiteName, SpiffeId
@@ -13,6 +14,7 @@ from carnet.release import site_recipient
 from gateway.access import Access
 from gateway.policies import PolicyBook
 from gateway.ports import BlobStore, Catalog, Clock, Keyring, Log
+from gateway.reserve import DiskReserve
 from gateway.segment_guard import SegmentGuard
 from gateway.trusting import Trust
 
@@ -50,6 +52,8 @@ class Services:
     """Returns the client for another site; connections are made when first used."""
     bounds: Bounds = field(default_factory=Bounds)
     guard: SegmentGuard = field(default_factory=SegmentGuard)
+    reserve: DiskReserve = field(default_factory=lambda: DiskReserve(Path(), 0))
+    """Asked before something new is taken in."""
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENINGS))
     """Held by whoever opens a whole artifact."""
 

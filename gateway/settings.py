@@ -79,6 +79,8 @@ class Limits(_Section):
     """Open connections in all."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64
     """Open connections of one identity, all its runners together."""
+    disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    """Bytes kept free on the disk of the site: below that, new declarations and segments are refused, all else goes on."""
 
 
 class Timeouts(_Section):

@@ -31,7 +31,7 @@ from gateway.keyring import FileKeyring, create_keys, read_private_file, rotate_
 from gateway.pki import Authority, encode_chain, encode_key, new_key, parse_key, renewal_due
 from gateway.ports import Catalog, Transaction
 from gateway.settings import FILE_NAME, GatewaySettings, encode_settings
-from gateway.storage.durable import make_directory, write_durable
+from gateway.storage.durable import make_directory, sync_directory, write_durable
 
 CATALOG_NAME: Final = "catalog.sqlite"
 CARD_NAME: Final = "site-card.json"
@@ -94,6 +94,11 @@ class SitePaths:
     def log(self) -> Path:
         """The published log: checkpoint and tiles."""
         return self.root / "log"
+
+    @property
+    def restored(self) -> Path:
+        """There while the site came out of a backup and its peers have not been asked."""
+        return self.root / "restored.json"
 
     @property
     def card(self) -> Path:
@@ -204,6 +209,22 @@ def hold_site(paths: SitePaths) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def mark_restored(paths: SitePaths, manifest: bytes) -> None:
+    """Note that the site came out of a backup: it signs nothing before its peers were asked. Blocks."""
+    write_durable(paths.restored, manifest)
+
+
+def is_restored(paths: SitePaths) -> bool:
+    """Tell whether the site came out of a backup and its peers have not been asked since."""
+    return paths.restored.exists()
+
+
+def forget_restored(paths: SitePaths) -> None:
+    """Remove the note: the peers were asked. Blocks."""
+    paths.restored.unlink(missing_ok=True)
+    sync_directory(paths.root)
 
 
 def first_policy() -> str:

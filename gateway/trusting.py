@@ -91,7 +91,7 @@ class Trust:
 
     async def response(self) -> TrustResponse:
         """Return all that is signed and known here; raise `IntegrityError` E-TRUST before the first import."""
-        checkpoints = dict(self._known.checkpoints)
+        checkpoints = await self._catalog.read(_newest_heads)
         if self._log is not None:
             checkpoints[self._site] = self._log.checkpoint()[1]
         return TrustResponse(
@@ -199,6 +199,22 @@ def _keep_bundle(transaction: Transaction, envelope: Envelope, accepted: Trusted
         "expires": bundle.expires,
     }
     transaction.append(EntryType.TRUST_IMPORTED, fields)
+
+
+def _newest_heads(transaction: Transaction) -> dict[str, str]:
+    """Return the newest head of each site that was seen here, whether it was told to us or proved something to us."""
+    newest: dict[str, str] = {}
+    for prefix in ("checkpoint/", "head/"):
+        for name, body in transaction.site_documents(prefix).items():
+            site, note = name.removeprefix(prefix), body.decode("utf-8")
+            if site not in newest or _size_of(newest[site]) < _size_of(note):
+                newest[site] = note
+    return newest
+
+
+def _size_of(note: str) -> int:
+    """Read the size of a head kept here; it was verified when it was kept."""
+    return int(note.split("\n", 2)[1])
 
 
 def _read(transaction: Transaction) -> _Known:

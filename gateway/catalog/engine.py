@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from carnet.errors import CarnetError, InternalError, Unavailable
+from carnet.errors import CarnetError, InternalError, StorageFull, Unavailable
 from gateway.batching import BatchThread, Item
 from gateway.catalog.session import Committed
 from gateway.catalog.transaction import SqliteTransaction
@@ -64,7 +64,7 @@ def translate_database_error(error: sqlite3.Error) -> CarnetError:
     """Return our error for one of SQLite's."""
     name = str(getattr(error, "sqlite_errorname", "") or "SQLITE_ERROR")
     if name == "SQLITE_FULL":
-        return Unavailable("E-DISK-FULL", "no space left for the catalog", retry_after_s=30)
+        return StorageFull("E-DISK-FULL", "no space left for the catalog", retry_after_s=30)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Unavailable("E-BUSY", "another process holds the catalog")
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):

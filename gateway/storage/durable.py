@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from carnet.errors import CarnetError, InternalError, Unavailable
+from carnet.errors import CarnetError, InternalError, StorageFull
 
 Step = Callable[[str], None]
 """Called with a name before and after each durable step; tests pass one that fails there."""
@@ -42,7 +42,7 @@ class SyncFailure(SystemExit):
 def translate_disk_error(error: OSError, what: str) -> CarnetError:
     """Return our error for an operating system's error while `what` was written or read."""
     if error.errno in _FULL:
-        return Unavailable("E-DISK-FULL", f"no space left for {what}", retry_after_s=30)
+        return StorageFull("E-DISK-FULL", f"no space left for {what}", retry_after_s=30)
     return InternalError("E-DISK", f"disk error at {what}: {os.strerror(error.errno or 0)}")
 
 

@@ -15,7 +15,7 @@ from carnet.checkpoint import Checkpoint
 from carnet.entries import CommittedEntry
 from carnet.errors import InternalError, Unavailable
 from carnet.keys import SigningKey
-from carnet.merkle import prove_inclusion
+from carnet.merkle import prove_inclusion, tree_root
 from carnet.proof import EntryProof
 from carnet.tiles import read_nodes
 from gateway.catalog.engine import SqliteCatalog
@@ -78,6 +78,11 @@ class TransparencyLog:
         """Return the newest published checkpoint and its signed note."""
         head = self._sequencer.head
         return Checkpoint(self._origin, head.size, head.root), head.note
+
+    async def root_at(self, size: int) -> bytes:
+        """Return the root over the first `size` entries, from the published tiles; `size` is at most the checkpoint's."""
+        head = self._sequencer.head
+        return await asyncio.to_thread(lambda: tree_root(size, read_nodes(head.size, self._files.tile)))
 
     async def prove(self, index: int, fields: Sequence[str]) -> EntryProof:
         """Return entry, inclusion proof, checkpoint and the openings of `fields`; waits for the checkpoint.
