@@ -221,7 +221,8 @@ def test_the_log_verifies_online_and_only_grows(carnet: Carnet, patch: Path) -> 
 
     assert second["size"] > first["size"]
     assert second["compared_with_size"] == first["size"]
-    assert carnet.json("log", "show", "--limit", "3")["entries"][-1]["index"] == second["size"] - 1
+    # The gateway works on after the push, so that the log may be longer by now.
+    assert carnet.json("log", "show", "--limit", "3")["entries"][-1]["index"] >= second["size"] - 1
 
 
 def test_a_new_key_is_private_and_never_overwritten(carnet: Carnet, tmp_path: Path) -> None:

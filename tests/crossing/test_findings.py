@@ -284,7 +284,7 @@ async def test_a_damaged_store_holds_and_condemns_nobody(cold_world: World, tmp_
     assert not (tmp_path / "out").exists()
 
 
-async def test_each_policy_that_comes_into_force_is_an_entry_of_the_log(world: World) -> None:
+async def test_each_policy_that_comes_into_force_is_an_entry_of_the_log(world: World, tmp_path: Path) -> None:
     from collections import Counter
 
     from gateway.translog.verify import verify_directory
@@ -302,7 +302,8 @@ async def test_each_policy_that_comes_into_force_is_an_entry_of_the_log(world: W
     text = (world.us.paths.policy / "policy.yaml").read_text(encoding="utf-8")
     world.us.set_policy(text.replace("version: 1", "version: 2"))
     await world.us.start()
-    async with open_session(world.us.agent):
-        third = await changes()
+    # A receipt proves an entry of the log, so that everything before it is published too.
+    await world.push(noise(tmp_path / "a", 1000), "app:v1")
+    third = await changes()
 
     assert (first, second, third) == (1, 1, 2)
