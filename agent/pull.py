@@ -17,7 +17,7 @@ from carnet.contents import check_contents
 from carnet.decision import Gate
 from carnet.encoding import decode_base64
 from carnet.envelope import parse_envelope
-from carnet.errors import IntegrityError
+from carnet.errors import Held, IntegrityError
 from carnet.flow.opening import PartWriter, open_index, open_parts
 from carnet.flow.progress import Progress
 from carnet.identifiers import Repository, SegmentId, Tag
@@ -104,6 +104,9 @@ def verify_release(session: Session, release: ArtifactRelease) -> Granted:
     home = bundle.site(session.site)
     statement = open_agent_statement(parse_envelope(release.agent_statement), bundle)
     waybill = Waybill.open(parse_envelope(release.waybill), [statement.signing_key])  # (2)
+    revoked = session.revocations.reason_against(statement)
+    if revoked is not None:
+        raise Held("E-REVOKED", f"waybill of {waybill.transfer} is by {statement.identity}, which is revoked ({revoked})")
     if waybill.origin.agent != statement.identity or not statement.is_valid_at(parse_time(waybill.at)):
         raise IntegrityError("E-SIGNATURE", f"waybill of {waybill.transfer} is not by its originator")
     origin = bundle.site(waybill.origin.site)

@@ -5,7 +5,7 @@ Every command that talks to the gateway begins here. What the gateway says is us
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agent.enroll import renew_if_due
@@ -21,6 +21,7 @@ from carnet.identity import AgentIdentity
 from carnet.keys import KemPublicKey
 from carnet.messages import EnvelopeJson
 from carnet.release import site_recipient
+from carnet.revocation import RevocationState, read_sets
 from carnet.suites import SUITE_1
 from carnet.trust import KemStatement, TrustBundle, newest_kem, open_kem_statement
 
@@ -39,6 +40,8 @@ class Session:
     client: PeerClient
     bundle: TrustBundle
     kem_statements: tuple[KemStatement, ...]
+    revocations: RevocationState = field(default_factory=RevocationState)
+    """Who is revoked, as the home site passes it on; each set is signed by its own site."""
 
     @property
     def site(self) -> SiteName:
@@ -47,7 +50,8 @@ class Session:
 
     def kem_key(self, site: SiteName) -> tuple[int, KemPublicKey]:
         """Return number and key of the site's newest valid KEM key; raise `Unavailable` E-UNREACHABLE if none is known yet."""
-        found = newest_kem(self.kem_statements, site, SUITE_1, now())
+        usable = (one for one in self.kem_statements if not self.revocations.is_kem_revoked(one))
+        found = newest_kem(usable, site, SUITE_1, now())
         if found is None:
             raise Unavailable(
                 "E-UNREACHABLE",
@@ -74,7 +78,8 @@ async def open_session(
         identity = advance_trust(settings.identity_dir, identity, parse_envelope(response.bundle), now())
         bundle = identity.trust.fresh(now())
         statements = tuple(_verified(response.kem_statements, bundle))
-        yield Session(settings, identity, client, bundle, statements)
+        revocations = read_sets(map(parse_envelope, response.revocations), bundle)
+        yield Session(settings, identity, client, bundle, statements, revocations)
 
 
 def connect(

@@ -41,6 +41,7 @@ class EntryType(StrEnum):
     AGENT_INVITED = "agent-invited"
     AGENT_ENROLLED = "agent-enrolled"
     AGENT_RENEWED = "agent-renewed"
+    AGENT_REVOKED = "agent-revoked"
     TRANSFER_DECLARED = "transfer-declared"
     TRANSFER_RECEIVED = "transfer-received"
     TRANSFER_INSPECTED = "transfer-inspected"

@@ -50,6 +50,8 @@ CODES: Final[dict[str, str]] = {
     "E-INVITE": "ask the operator for a new invite; each is for one use and short-lived",
     "E-TRUST": "obtain a current trust bundle, signed by the threshold of roots",
     "E-TRUST-EXPIRED": "import a trust bundle that has not expired",
+    "E-REVOKED": "the identity was revoked; ask the operator of its site for a new invite, or who revoked it and why",
+    "E-REVOCATION-EXPIRED": "check that the site named runs and can be reached; work goes on when its new revocation set is here",
     "E-CLOCK": "set the clock of this machine",
     "E-NOT-ENROLLED": "run `carnet enroll INVITE`, or name a configuration with --config",
     # lookup

@@ -65,6 +65,8 @@ SIGNATURES_MAX: Final = 32
 """Signatures in one envelope or one signed note (signed-note asks for at least 16)."""
 TRUST_ENTRIES_MAX: Final = 1_000
 """Sites, lanes or people that one trust bundle names."""
+REVOCATIONS_MAX: Final = 1_000
+"""Identities, or keys, that one revocation set takes back."""
 NOTE_BYTES_MAX: Final = 64 * KIB
 """A signed note with its signatures."""
 REASONS_MAX: Final = 64

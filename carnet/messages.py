@@ -14,7 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from carnet.encoding import canonical, parse_object
 from carnet.errors import PeerError
 from carnet.identifiers import AgentName, Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
-from carnet.limits import BASES_MAX, DESTINATIONS_MAX, MISSING_MAX, REQUEST_JSON_BYTES_MAX, TEXT_CHARS_MAX
+from carnet.limits import (
+    BASES_MAX,
+    DESTINATIONS_MAX,
+    MISSING_MAX,
+    REQUEST_JSON_BYTES_MAX,
+    TEXT_CHARS_MAX,
+    TRUST_ENTRIES_MAX,
+)
 from carnet.oci import ArtifactKind
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease
@@ -151,6 +158,8 @@ class ForwardRequest(Message):
     packing_list: EnvelopeJson
     segment_list: str
     offer: SignedStep
+    revocations: EnvelopeJson | None = None
+    """The sender's newest revocation set, so that the receiver knows it before it is needed."""
 
 
 class ForwardResponse(Message):
@@ -201,6 +210,8 @@ class SiteMessage(Message):
 
     bytes_max: ClassVar[int] = 4 * REQUEST_JSON_BYTES_MAX
     body: Annotated[KeyReleaseMessage | ReceiptMessage | DecisionMessage | CancelMessage, Field(discriminator="kind")]
+    revocations: EnvelopeJson | None = None
+    """The sender's newest revocation set."""
 
 
 class DeliveryView(Message):
@@ -296,13 +307,23 @@ class CancelRequest(Message):
 
 
 class TrustResponse(Message):
-    """All signed: the bundle, each known site's KEM statements and newest checkpoint."""
+    """All signed: the bundle, each known site's KEM statements, newest checkpoint and newest revocation set."""
 
     bytes_max: ClassVar[int] = 16 * REQUEST_JSON_BYTES_MAX
     site: SiteName
     bundle: EnvelopeJson
     kem_statements: Annotated[tuple[EnvelopeJson, ...], Field(max_length=_VIEWS_MAX)]
     checkpoints: dict[str, str]
+    revocations: Annotated[tuple[EnvelopeJson, ...], Field(max_length=TRUST_ENTRIES_MAX)] = ()
+
+
+class RevocationResponse(Message):
+    """A site's own revocation set, if it is newer than the asker knows, and what time it is there."""
+
+    bytes_max: ClassVar[int] = 2 * REQUEST_JSON_BYTES_MAX
+    site: SiteName
+    now: Timestamp
+    revocations: EnvelopeJson | None = None
 
 
 class EnrollRequest(Message):

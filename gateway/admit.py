@@ -14,7 +14,7 @@ from carnet.messages import ReasonView
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, ORIGIN, may, step
 from carnet.waybill import Waybill
 from gateway import documents
-from gateway.deciding import Judgement, judge_waybill, record_decision
+from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision
 from gateway.deliver import judge_order, make_visible
 from gateway.forward import parse_delivery_key
 from gateway.ports import Transaction
@@ -47,7 +47,7 @@ class Admit:
             reason = ReasonView(rule="integrity", outcome=Outcome.DENY, text=error.problem, remedy=error.remedy)
             await services.remove_unneeded(await services.catalog.write(lambda tx: _deny(tx, transfer, reason)))
             return
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground()
         home = record.destinations == (services.site,)
         gate = Gate.RECEIPT if home else Gate.OFFER
         judgements = {
@@ -61,7 +61,7 @@ class Admit:
         """Handle an `offer` job, for `<transfer>/<destination>`: decide again about a delivery that waits at the offer."""
         transfer, destination = parse_delivery_key(job.key)
         services = self._services
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground(destination)
         waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
         judgement = judge_waybill(services, bundle, Gate.OFFER, waybill, destination=destination)
 
@@ -99,6 +99,7 @@ class Admit:
         at_home = judgement.gate is Gate.RECEIPT
         if at_home:
             judgement = judge_order(tx, judgement, record, waybill)
+        judgement = judge_signer(tx, self._services, judgement, record.id)
         event = EVENTS_OF_OUTCOME["receipt" if at_home else "offer"][judgement.outcome]
         if not may(DELIVERY, delivery.state, event):
             return judgement

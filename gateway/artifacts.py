@@ -16,7 +16,7 @@ from carnet.release import make_release
 from carnet.timestamps import format_time
 from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
-from gateway.deciding import Judgement, judge_waybill, record_decision, refused, signed_step
+from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision, refused, signed_step
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, IdentityRecord
 from gateway.services import Services
@@ -63,7 +63,7 @@ class Artifacts:
             NotFound: E-ARTIFACT-UNKNOWN. NotAuthorised: E-NOT-ENROLLED for an identity without a KEM key.
         """
         services = self._services
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground()
         record, consumer = await services.catalog.read(
             lambda tx: (self._visible(tx, identity, repository, tag), self._consumer(tx, identity))
         )
@@ -95,6 +95,7 @@ class Artifacts:
             destination=self._services.site,
             consumer=consumer.identity,
         )
+        judgement = judge_signer(tx, self._services, judgement, record.transfer)
         judgement = self._judge_bases(tx, judgement, record.transfer, consumer.identity, bundle)
         record_decision(
             tx,

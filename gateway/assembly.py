@@ -53,6 +53,7 @@ from gateway.tell import Tell
 from gateway.transfers import Transfers
 from gateway.translog.log import TransparencyLog
 from gateway.trusting import Trust
+from gateway.watching import RevocationWatch
 
 _PEER_CONNECTIONS = 4
 _JOBS = 16
@@ -132,12 +133,13 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             working = group.create_task(worker.run())
             keeping = group.create_task(_keep(upkeep, services, Expire(services)))
             watching = group.create_task(peers.run())
+            following = group.create_task(RevocationWatch(trust, peers.on_our_lanes, peers.client).run())
             try:
                 await serve_http(gateway, _server_settings(settings, paths, clock), ready=ready, stop=stop)
             finally:
                 worker.stop()
                 await asyncio.wait([working])
-                for task in (keeping, watching, sequencer):
+                for task in (keeping, watching, following, sequencer):
                     task.cancel()
 
 

@@ -58,7 +58,7 @@ class Commit:
         that contradict the declaration or each other, `Conflict` E-STATE when the tag moved on at this site meanwhile.
         """
         services = self._services
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground()
         signed = await services.catalog.read(lambda tx: self._verify(tx, identity, transfer, request, bundle))
         if isinstance(signed, CommitResponse):
             return signed
@@ -80,6 +80,7 @@ class Commit:
         statement = open_agent_statement(parse_envelope(who.statement), bundle)
         if not statement.is_valid_at(tx.now):
             raise NotAuthorised("E-CERTIFICATE", f"the site's statement about {identity.name} is out of date")
+        self._services.trust.revocations.state.require_agent(statement)
         envelope = parse_envelope(request.waybill)
         waybill = Waybill.open(envelope, [statement.signing_key])
         if record.waybill_digest is not None:

@@ -1,7 +1,8 @@
 """Turns policy into decisions of this site: facts gathered, outcome signed, recorded and logged in one transaction.
 
 Everything that decides goes through here, so each decision has a signed document, a log entry that commits to it, and reasons in
-the same words everywhere. A decision is acted upon only while it is current: same policy, same trust bundle, not expired.
+the same words everywhere. A decision is acted upon only while it is current: same policy, same trust bundle, not expired, its
+waybill's signer not revoked.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import timedelta
 
 from carnet.decision import Decision, Gate, Outcome, Reason
 from carnet.encoding import JsonValue, canonical
-from carnet.errors import Refused
+from carnet.errors import NotAuthorised, Refused
 from carnet.identifiers import Digest, SiteName, SpiffeId, TransferId
 from carnet.limits import REASONS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
@@ -18,7 +19,7 @@ from carnet.policy.explanation import obligations, reason_views, reasons
 from carnet.release import site_recipient
 from carnet.steps import ENTRY_OF_GATE
 from carnet.timestamps import format_time, parse_time
-from carnet.trust import HOME_LANE, TrustBundle
+from carnet.trust import HOME_LANE, AgentStatement, TrustBundle
 from carnet.waybill import Origin, Waybill, declared_facts
 from gateway import documents
 from gateway.policies import gather_facts
@@ -158,6 +159,31 @@ def record_decision(
     return index
 
 
+def revoked_signer(tx: Transaction, services: Services, transfer: TransferId) -> str | None:
+    """Return who signed the transfer's waybill and why its site took that agent back, or None if it did not."""
+    body = tx.document(transfer, documents.AGENT_STATEMENT)
+    if body is None:
+        return None
+    statement = AgentStatement.read_unverified(documents.read_envelope(body))
+    reason = services.trust.revocations.state.reason_against(statement)
+    return None if reason is None else f"{statement.identity} is revoked by its site ({reason})"
+
+
+def require_signer(tx: Transaction, services: Services, transfer: TransferId) -> None:
+    """Return if the signer of the transfer's waybill is not revoked; raise `NotAuthorised` E-REVOKED otherwise."""
+    revoked = revoked_signer(tx, services, transfer)
+    if revoked is not None:
+        raise NotAuthorised("E-REVOKED", f"transfer {transfer} goes no further: {revoked}")
+
+
+def judge_signer(tx: Transaction, services: Services, judgement: Judgement, transfer: TransferId) -> Judgement:
+    """Hold what a revoked agent signed: nobody can tell whether it signed before its key was taken."""
+    revoked = revoked_signer(tx, services, transfer)
+    if revoked is None:
+        return judgement
+    return judgement.overruled(Outcome.HOLD, "revoked", revoked, "push the artifact again as an agent that is not revoked")
+
+
 def is_current(tx: Transaction, services: Services, bundle: TrustBundle, transfer: TransferId, gate: Gate, party: str) -> bool:
     """Tell whether the kept decision still allows under today's policy, trust bundle and time."""
     body = tx.document(transfer, documents.decision_name(gate, party))
@@ -168,7 +194,8 @@ def is_current(tx: Transaction, services: Services, bundle: TrustBundle, transfe
         decision.outcome is Outcome.ALLOW
         and decision.policy == services.policies.digest
         and decision.trust_version == bundle.version
-        and parse_time(decision.not_after) > tx.now
+        and parse_time(decision.not_after) > services.trust.floor.judged(tx.now)
+        and revoked_signer(tx, services, transfer) is None
     )
 
 

@@ -15,7 +15,7 @@ from carnet.timestamps import format_time
 from carnet.transfer import DESTINATION, EVENTS_OF_OUTCOME, step
 from carnet.waybill import Waybill
 from gateway import documents
-from gateway.deciding import Judgement, judge_waybill, record_decision
+from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, JobRecord, TransferRecord
 from gateway.services import Services
@@ -36,6 +36,7 @@ class Deliver:
         record = await services.catalog.write(lambda tx: _begin(tx, transfer))
         if record is None:
             return
+        services.trust.ground(record.origin)  # before the long reading, so that waiting costs nothing
         wrong: CarnetError | None = None
         try:
             await read_and_verify(services, transfer)
@@ -43,7 +44,7 @@ class Deliver:
             wrong = error
         waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
         # After the reading, which may take minutes: policy and trust are those of now.
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground(record.origin)
         judgement = judge_waybill(services, bundle, Gate.RECEIPT, waybill, destination=services.site)
         if isinstance(wrong, StoreFault):
             judgement = judgement.overruled(Outcome.HOLD, "store", wrong.problem, wrong.remedy)
@@ -58,6 +59,7 @@ class Deliver:
         if record is None or record.state != "inspecting":
             return []
         judgement = judge_order(tx, judgement, record, waybill)
+        judgement = judge_signer(tx, self._services, judgement, transfer)
         record_decision(tx, self._services, judgement, record, destination=self._services.site)
         state = step(DESTINATION, record.state, EVENTS_OF_OUTCOME["receipt"][judgement.outcome])
         tx.save_transfer(

@@ -6,6 +6,7 @@ issued after that entry is under a checkpoint: no identity acts that the log doe
 Rules:      1. an invite works once; the very same request is answered again, in case its answer was lost
             2. unknown, used, expired and wrong look the same, with equal work
             3. the site decides the name; the request brings public keys only  4. nothing is enrolled under an expired bundle
+            5. who is revoked renews nothing; a new invite gives new keys, and from then on the old ones are void
 Spec:       docs/protocol.md section "Enrolment"; SECURITY 7.3
 """
 
@@ -13,7 +14,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, Protocol
 
 from cryptography import x509
@@ -33,6 +34,7 @@ from gateway.access import parse_grant
 from gateway.pki import Authority, encode_chain, read_request
 from gateway.ports import Catalog, Clock, Keyring, Transaction
 from gateway.records import IdentityRecord, InviteRecord
+from gateway.revoking import mark_of, mark_replaced, statement_floor
 from gateway.trusting import Trust
 
 INVITE_LIFE: Final = timedelta(hours=1)
@@ -102,11 +104,12 @@ class Enrolment:
             Held, IntegrityError: E-TRUST-EXPIRED, E-TRUST when the site has no bundle to enrol under.
         """
         keys, secret = _parse_keys(request), decode_secret(request.secret)  # (1)
-        self._trust.require_fresh(self._clock.now())  # (2)
+        self._trust.ground()  # (2)
 
         record, statement, index = await self._catalog.write(
             lambda transaction: self._admit(transaction, request.invite, keys, secret)
         )  # (3)
+        await self._trust.refresh_revocations()
         await self._log.checkpointed(index)  # (4)
         return EnrollResponse(  # (5)
             name=AgentName(record.identity.name),
@@ -125,13 +128,16 @@ class Enrolment:
             Held, IntegrityError: E-TRUST-EXPIRED, E-TRUST as for `enroll`.
         """
         tls_key = read_request(request.csr)
-        self._trust.require_fresh(self._clock.now())
+        self._trust.ground()
 
         def change(transaction: Transaction) -> tuple[Envelope, int]:
+            mark = mark_of(transaction, identity)
+            if mark is not None and mark.is_revoked:
+                raise NotAuthorised("E-REVOKED", f"{identity} was revoked at {mark.since} ({mark.reason})")
             record = transaction.identity(identity)
             if record is None or record.statement is None:
                 raise NotAuthorised("E-CERTIFICATE", f"{identity} is not an agent enrolled at this site")
-            statement = self._current_statement(record, transaction.now)
+            statement = self._current_statement(transaction, record)
             if statement.encode() != record.statement:
                 transaction.save_identity(replace(record, statement=statement.encode()))
             fields: dict[str, JsonValue] = {"identity": identity, "statement": AgentStatement.read_unverified(statement).digest}
@@ -149,7 +155,9 @@ class Enrolment:
         if invite.used_at is not None:
             return self._repeat(transaction, invite, keys)
         transaction.save_invite(replace(invite, used_at=transaction.now))
-        statement = self._state(invite.identity, keys.signing, keys.kem, transaction.now)
+        statement = self._state(transaction, invite.identity, keys.signing, keys.kem)
+        if transaction.identity(invite.identity) is not None:
+            mark_replaced(transaction, invite.identity)
         record = IdentityRecord(
             identity=invite.identity,
             kind="agent",
@@ -178,25 +186,27 @@ class Enrolment:
             raise _refused()
         return record, envelope, transaction.append(EntryType.AGENT_RENEWED, {"identity": record.identity, "invite": invite.id})
 
-    def _current_statement(self, record: IdentityRecord, now: datetime) -> Envelope:
+    def _current_statement(self, transaction: Transaction, record: IdentityRecord) -> Envelope:
         """Return the identity's statement, or a new one for the same keys when the old one nears its end."""
         envelope = parse_envelope(record.statement or b"")
         statement = AgentStatement.open(envelope, [self._keyring.signing.public])
         start, end = parse_time(statement.not_before), parse_time(statement.not_after)
-        if now < start + (end - start) * 2 / 3:
+        if transaction.now < start + (end - start) * 2 / 3:
             return envelope
-        return self._state(record.identity, statement.signing_key, statement.kem_key, now)
+        return self._state(transaction, record.identity, statement.signing_key, statement.kem_key)
 
-    def _state(self, identity: SpiffeId, signing: VerifyingKey, kem: KemPublicKey, now: datetime) -> Envelope:
-        """Return the site's signed statement about an agent."""
+    def _state(self, transaction: Transaction, identity: SpiffeId, signing: VerifyingKey, kem: KemPublicKey) -> Envelope:
+        """Return the site's signed statement about an agent; it begins after the last revocation of that name."""
+        start = transaction.now - _STATEMENT_BACKDATE
+        floor = statement_floor(transaction, identity)
         statement = AgentStatement(
             identity=identity,
             site=self._facts.site,
             signing_key=signing,
             kem_key=kem,
             owners=(self._facts.operator,),
-            not_before=format_time(now - _STATEMENT_BACKDATE),
-            not_after=format_time(now + STATEMENT_LIFE),
+            not_before=format_time(start if floor is None else max(start, floor)),
+            not_after=format_time(transaction.now + STATEMENT_LIFE),
         )
         return statement.sign(self._keyring.signing)
 

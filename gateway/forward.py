@@ -22,7 +22,7 @@ from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
-from gateway.deciding import is_current, judge_waybill, record_decision, signed_step
+from gateway.deciding import is_current, judge_signer, judge_waybill, record_decision, require_signer, signed_step
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
@@ -56,10 +56,10 @@ class Forward:
         load = await services.catalog.write(lambda tx: _begin(tx, transfer, destination))
         if load is None:
             return
-        bundle = services.trust.state().fresh(services.clock.now())
-        if not await self._still_allowed(load, destination, bundle):
-            return
         try:
+            bundle = services.trust.ground(destination)
+            if not await self._still_allowed(load, destination, bundle):
+                return
             await self._send(load, destination, bundle)
         except _NoLongerWanted:
             await services.catalog.write(lambda tx: tx.queue_job("send-cancel", job.key))
@@ -75,9 +75,10 @@ class Forward:
         decision = await services.catalog.read(lambda tx: is_current(tx, services, bundle, transfer, Gate.OFFER, destination))
         if decision:
             return True
-        judgement = judge_waybill(services, bundle, Gate.OFFER, load.waybill, destination=destination)
+        asked = judge_waybill(services, bundle, Gate.OFFER, load.waybill, destination=destination)
 
         def decide(tx: Transaction) -> bool:
+            judgement = judge_signer(tx, services, asked, transfer)
             for delivery in _delivery(tx, transfer, destination):
                 event = EVENTS_OF_OUTCOME["offer"][judgement.outcome]
                 if not may(DELIVERY, delivery.state, event):
@@ -105,6 +106,7 @@ class Forward:
             packing_list=documents.envelope_json(load.request_parts[documents.PACKING_LIST]),
             segment_list=encode_base64(load.request_parts[documents.SEGMENT_LIST]),
             offer=offer,
+            revocations=services.trust.own_revocations().revocations,
         )
         await self._check_wanted(transfer, destination)
         answer = await client.forward_declare(request)
@@ -125,8 +127,18 @@ class Forward:
         await services.catalog.write(lambda tx: _stored(tx, transfer, destination, receipt, body))
 
     async def _check_wanted(self, transfer: TransferId, destination: SiteName) -> None:
-        """Raise `_NoLongerWanted` unless the delivery is still to be sent: it may have been cancelled meanwhile."""
-        deliveries = await self._services.catalog.read(lambda tx: _delivery(tx, transfer, destination))
+        """Raise `_NoLongerWanted` unless the delivery is still to be sent: it may have been cancelled meanwhile.
+
+        Raises:
+            NotAuthorised: E-REVOKED if the originator was revoked meanwhile; the next run decides again.
+        """
+        services = self._services
+
+        def look(tx: Transaction) -> list[DeliveryRecord]:
+            require_signer(tx, services, transfer)
+            return _delivery(tx, transfer, destination)
+
+        deliveries = await services.catalog.read(look)
         if not any(delivery.state == "sending" for delivery in deliveries):
             raise _NoLongerWanted
 

@@ -38,6 +38,7 @@ from carnet.transfer import DELIVERY, DESTINATION, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import Lane, TrustBundle, open_agent_statement
 from carnet.waybill import Waybill
 from gateway import documents
+from gateway.deciding import require_signer
 from gateway.deliver import sign_receipt
 from gateway.forward import check_receipt_subject
 from gateway.heads import Heads
@@ -92,8 +93,8 @@ class Inbound:
             NotAuthorised: E-NOT-ALLOWED for a lane that does not lead from the peer to here. Conflict: E-STATE.
         """
         services = self._services
-        now = services.clock.now()
-        bundle = services.trust.state().fresh(now)
+        await services.trust.take_revocations(request.revocations)
+        bundle = services.trust.ground(peer.site)
         if peer.site != request.site or peer.kind != "gateway":
             raise NotAuthorised("E-NOT-ALLOWED", f"{peer.name} may not speak for site {request.site}")
         # Parsing and checking take a while for a large list: not on the event loop.
@@ -103,9 +104,10 @@ class Inbound:
 
     def _verify(self, request: ForwardRequest, bundle: TrustBundle) -> _Signed:
         """Steps: (1) agent; (2) waybill; (3) lane; (4) packing list; (5) segment list; (6) `offer` decision and proof."""
-        now = self._services.clock.now()
+        now = self._services.trust.floor.judged(self._services.clock.now())
         statement_envelope = parse_envelope(request.agent_statement)
         statement = open_agent_statement(statement_envelope, bundle)  # (1)
+        self._services.trust.revocations.state.require_agent(statement)
         waybill_envelope = parse_envelope(request.waybill)
         waybill = Waybill.open(waybill_envelope, [statement.signing_key])  # (2)
         if waybill.transfer != request.transfer or waybill.origin.agent != statement.identity:
@@ -279,6 +281,7 @@ class Inbound:
             record = _from_peer(tx, peer, transfer)
             if record.state != "receiving":
                 return self._answer(tx, record)
+            require_signer(tx, self._services, transfer)
             packing = documents.read_packing(tx, transfer)
             segments = documents.read_segment_list(tx, transfer)
             listed = {SegmentId(segment): size for segment, size in documents.segments_to_hold(packing, segments)}
@@ -297,7 +300,8 @@ class Inbound:
     async def message(self, peer: SpiffeId, transfer: TransferId, message: SiteMessage) -> None:
         """Take a message about a transfer; repeating one that was taken changes nothing."""
         services = self._services
-        bundle = services.trust.state().fresh(services.clock.now())
+        await services.trust.take_revocations(message.revocations)
+        bundle = services.trust.ground(peer.site)
         body = message.body
         if isinstance(body, KeyReleaseMessage):
             await self._take_key(peer, transfer, body, bundle)
@@ -311,9 +315,13 @@ class Inbound:
     async def _take_key(self, peer: SpiffeId, transfer: TransferId, body: KeyReleaseMessage, bundle: TrustBundle) -> None:
         """Verify the release decision and its proof, then unwrap, and keep the key under the at-rest key (P1, P7)."""
         services = self._services
-        record, packing = await services.catalog.read(
-            lambda tx: (_from_peer(tx, peer, transfer), documents.read_packing(tx, transfer))
-        )
+
+        def look(tx: Transaction) -> tuple[TransferRecord, PackingList]:
+            found = _from_peer(tx, peer, transfer)
+            require_signer(tx, services, transfer)
+            return found, documents.read_packing(tx, transfer)
+
+        record, packing = await services.catalog.read(look)
         if record.state != "stored":
             if record.state in {"receiving", "cancelled", "expired"}:
                 raise Conflict("E-STATE", f"transfer {transfer} is {record.state}, it takes no key")

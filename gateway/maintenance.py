@@ -1,4 +1,4 @@
-"""What a running site renews by itself: its certificate, its KEM key, its view of what is trusted.
+"""What a running site renews by itself: its certificate, its KEM key, its revocation set, its view of what is trusted.
 
 Rules:      1. each step is idempotent and does nothing before it is due  2. a step that fails is tried again at the next round
 """
@@ -10,6 +10,7 @@ from typing import Final
 from gateway.keyring import FileKeyring, kem_rotation_due, rotate_kem
 from gateway.pki import Authority
 from gateway.ports import Catalog, Clock, Log
+from gateway.revoking import is_set_due, issue_set
 from gateway.settings import GatewaySettings
 from gateway.sitedir import SitePaths, renew_own_certificate
 from gateway.trusting import Trust
@@ -35,12 +36,17 @@ class Maintenance:
         """Look at everything once.
 
         Steps: (1) trust documents as the catalog has them now; (2) a new certificate at two thirds of the old one's life, which
-        the server loads by itself; (3) a new KEM key likewise, known to others once its entry is under a checkpoint.
+        the server loads by itself; (3) a new revocation set at half the old one's life; (4) a new KEM key, known to others once
+        its entry is under a checkpoint.
         """
         await self.trust.refresh()  # (1)
         now = self.clock.now()
         await asyncio.to_thread(renew_own_certificate, self.paths, self.settings, self.authority, now)  # (2)
-        if self.trust.current() is not None and kem_rotation_due(self.trust.newest_kem(self.settings.site, now), now):  # (3)
+        if is_set_due(self.trust.revocations.own(), now):  # (3)
+            key, site = self.keyring.signing, self.settings.site
+            await self.catalog.write(lambda tx: issue_set(tx, key, site))
+            await self.trust.refresh_revocations()
+        if self.trust.current() is not None and kem_rotation_due(self.trust.newest_kem(self.settings.site, now), now):  # (4)
             issued = await rotate_kem(self.catalog, self.keyring, self.settings.site, now)
             await self.log.checkpointed(issued.log_index)
             await self.trust.refresh()

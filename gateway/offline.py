@@ -15,7 +15,7 @@ from pathlib import Path
 from carnet.keys import VerifyingKey
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.migrate import check, upgrade
-from gateway.clock import SystemClock
+from gateway.clock import StandingClock, SystemClock
 from gateway.enrolment import SiteFacts
 from gateway.keyring import FileKeyring
 from gateway.pki import Authority
@@ -87,7 +87,7 @@ async def create_site(directory: Path, settings: GatewaySettings, policy: str, n
     authority = create_directory(paths, settings, policy, now)  # (1)
     upgrade(paths.catalog)
     keyring = FileKeyring.load(paths.keys)
-    catalog = SqliteCatalog(paths.catalog, clock=SystemClock(), readers=1)
+    catalog = SqliteCatalog(paths.catalog, clock=StandingClock(now), readers=1)
     try:
         await record_site(catalog, keyring, settings, now)  # (2)
     finally:

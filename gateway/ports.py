@@ -263,6 +263,10 @@ class Transaction(Protocol):
         """Append an entry to the site's log and return its index; it is under a checkpoint soon after the commit."""
         ...
 
+    def last_entry(self) -> bytes | None:
+        """Return the log's newest entry, under a checkpoint or not, or None."""
+        ...
+
 
 class Catalog(Protocol):
     """The site's memory. A `write` that returned is durable; concurrent writes share one sync."""

@@ -47,7 +47,7 @@ class Receive:
             NotFound: E-LANE-UNKNOWN. CallerError: E-REQUEST for a destination that is not on the lane.
         """
         services = self._services
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground()
         lane = bundle.lane(request.lane, services.site)
         _check_lane(lane, request, services)
         record = await services.catalog.read(lambda tx: tx.identity(identity))

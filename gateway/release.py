@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from carnet.decision import Gate, Outcome
 from carnet.entries import EntryType
-from carnet.errors import CarnetError, Conflict
+from carnet.errors import CarnetError, Conflict, Held
 from carnet.identifiers import SiteName, TransferId
 from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import CancelMessage, KeyReleaseMessage, SiteMessage
 from carnet.release import KeyRelease, site_recipient
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from gateway import documents
-from gateway.deciding import Judgement, is_current, judge_waybill, record_decision, signed_step
+from gateway.deciding import Judgement, is_current, judge_signer, judge_waybill, record_decision, signed_step
 from gateway.forward import end_refused, parse_delivery_key
 from gateway.ports import Transaction
 from gateway.records import JobRecord
@@ -35,13 +35,18 @@ class Release:
     async def decide(self, job: JobRecord) -> None:
         """Decide whether this destination gets the key."""
         transfer, destination = parse_delivery_key(job.key)
-        judgement = await self._judge(transfer, destination)
+        try:
+            judgement = await self._judge(transfer, destination)
+        except Held as error:
+            problem = str(error)
+            await self._services.catalog.write(lambda tx: _note_error(tx, transfer, destination, problem))
+            raise
         await self._services.catalog.write(lambda tx: self._record(tx, job.key, judgement))
 
     async def _judge(self, transfer: TransferId, destination: SiteName) -> Judgement:
         """Ask policy, and hold what the lane's floor in the trust bundle asks for and nobody has given."""
         services = self._services
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground(destination)
         waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
         judgement = judge_waybill(services, bundle, Gate.RELEASE, waybill, destination=destination)
         floor = bundle.lane(waybill.lane, services.site).release_floor
@@ -52,9 +57,10 @@ class Release:
             Outcome.HOLD, "release-floor", f"lane {waybill.lane} asks for {needed}", "collect what the lane's floor names"
         )
 
-    def _record(self, tx: Transaction, key: str, judgement: Judgement) -> bool:
+    def _record(self, tx: Transaction, key: str, asked: Judgement) -> bool:
         """Record the decision about the delivery, if one is due, and queue what follows; tell whether the key may go."""
         transfer, destination = parse_delivery_key(key)
+        judgement = judge_signer(tx, self._services, asked, transfer)
         record = tx.transfer(transfer)
         event = EVENTS_OF_OUTCOME["release"][judgement.outcome]
         for delivery in tx.deliveries(transfer):
@@ -102,7 +108,7 @@ class Release:
         """
         transfer, destination = parse_delivery_key(key)
         services = self._services
-        bundle = services.trust.state().fresh(services.clock.now())
+        bundle = services.trust.ground(destination)
         waiting, current, begun = await services.catalog.read(
             lambda tx: (
                 any(one.destination == destination and one.state == "released" for one in tx.deliveries(transfer)),
@@ -139,7 +145,9 @@ class Release:
         await services.log.checkpointed(index)
         proof = await signed_step(services, transfer, Gate.RELEASE, destination)
         message = KeyReleaseMessage(number=_KEY_RELEASE_NUMBER, release=release, step=proof)
-        await services.peer(destination).message(transfer, SiteMessage(body=message))
+        await services.peer(destination).message(
+            transfer, SiteMessage(body=message, revocations=services.trust.own_revocations().revocations)
+        )
 
     async def send_cancel(self, job: JobRecord) -> None:
         """Tell the destination that this transfer's key will not come."""

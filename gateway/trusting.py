@@ -15,15 +15,20 @@ from datetime import datetime
 
 from carnet.checkpoint import Checkpoint, log_origin, open_checkpoint
 from carnet.encoding import JsonValue
-from carnet.entries import EntryType
+from carnet.entries import EntryType, parse_entry
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import CarnetError, IntegrityError, NotFound
 from carnet.identifiers import Digest, SiteName
 from carnet.limits import TRUST_BUNDLE_BYTES_MAX
-from carnet.messages import TrustResponse
+from carnet.messages import RevocationResponse, TrustResponse
 from carnet.suites import SUITE_1
+from carnet.timestamps import format_time, parse_time
 from carnet.trust import KemStatement, TrustBundle, TrustedState, newest_kem, open_kem_statement
 from gateway.ports import Catalog, Clock, Log, Transaction
+from gateway.revoking import Revocations
+from gateway.telemetry import events
+from gateway.telemetry.logs import get_logger
+from gateway.time_floor import TimeFloor
 
 BUNDLE = "trust/bundle"
 PINNED = "trust/root-fingerprint"
@@ -50,10 +55,39 @@ class Trust:
         self._clock = clock
         self._site = site
         self._known = _Known()  # replaced whole, on the event loop only
+        self.revocations = Revocations(catalog, clock, site)
+        """Who is revoked, here and at the peers."""
+        self.floor = TimeFloor()
+        """The latest time there is proof of."""
 
     async def refresh(self) -> None:
         """Read bundle, KEM statements and checkpoints again; statements of sites that left the bundle fall away."""
         self._known = await self._catalog.read(_read)
+        await self.refresh_revocations()
+
+    async def refresh_revocations(self) -> None:
+        """Read again who is revoked, and how late it is at least: the cheap part, done every second."""
+        await self.revocations.refresh(self.current())
+        last = await self._catalog.read(lambda transaction: transaction.last_entry())
+        if last is not None:
+            self.floor.raise_to(parse_time(parse_entry(last).at))
+        for known in self.revocations.state.sets.values():
+            self.floor.raise_to(parse_time(known.content.issued))
+
+    def ground(self, *sites: SiteName) -> TrustBundle:
+        """Return the bundle to decide and act on now, together with `sites`, this one left aside.
+
+        Steps: (1) the clock can be right; (2) the bundle is fresh, at the later of clock and floor; (3) so is the revocation set
+        of each of `sites`.
+
+        Raises:
+            Held: E-CLOCK, E-TRUST-EXPIRED, E-REVOCATION-EXPIRED. IntegrityError: E-TRUST before the first import.
+        """
+        others = [site for site in sites if site != self._site]
+        now = self.floor.require(self._clock.now(), with_peers=bool(others))
+        bundle = self.state().fresh(now)
+        self.revocations.state.require_fresh(others, now)
+        return bundle
 
     def state(self) -> TrustedState:
         """Return the trusted state; raise `IntegrityError` E-TRUST before the first import."""
@@ -83,7 +117,9 @@ class Trust:
 
     def newest_kem(self, site: SiteName, now: datetime) -> KemStatement | None:
         """Return the newest KEM statement of `site` that is valid at `now`, or None."""
-        return newest_kem((statement for _, statement in self._known.kem.values()), site, SUITE_1, now)
+        revoked = self.revocations.state.is_kem_revoked
+        usable = (statement for _, statement in self._known.kem.values() if not revoked(statement))
+        return newest_kem(usable, site, SUITE_1, now)
 
     def current(self) -> TrustBundle | None:
         """Return the bundle, fresh or not, or None before the first import."""
@@ -99,7 +135,23 @@ class Trust:
             bundle=self.bundle_envelope().to_json(),
             kem_statements=tuple(envelope.to_json() for envelope, _ in self._known.kem.values()),
             checkpoints=checkpoints,
+            revocations=tuple(known.envelope.to_json() for known in self.revocations.state.sets.values()),
         )
+
+    def own_revocations(self, after: int = 0) -> RevocationResponse:
+        """Return this site's set if its number is above `after`, and the time here."""
+        own = self.revocations.own()
+        is_newer = own is not None and own.content.number > after
+        return RevocationResponse(
+            site=self._site,
+            now=format_time(self._clock.now()),
+            revocations=own.envelope.to_json() if own is not None and is_newer else None,
+        )
+
+    async def learn_revocations(self, site: SiteName, response: RevocationResponse) -> bool:
+        """Take a peer's newer set, and note its clock; tell whether the set was new. Raises as `Revocations.learn`."""
+        self.floor.hear(site, parse_time(response.now), self._clock.now())
+        return await self.revocations.learn(response.revocations, self.state().current)
 
     async def import_bundle(self, data: bytes, *, root_fingerprint: Digest | None = None) -> TrustBundle:
         """Verify the bundle in `data` against what is trusted, keep it with its log entry, and trust it from now on.
@@ -136,11 +188,12 @@ class Trust:
         others said, and one bad line is no reason to miss a good one.
         """
         bundle = self.state().current
+        learned = [await self.take_revocations(one) for one in response.revocations]
         kem = [one for one in map(_parse_quietly, response.kem_statements) if one is not None]
         fresh = {name: envelope for envelope in kem if (name := self._new_kem(envelope, bundle)) is not None}
         heads = {site: note for site, note in response.checkpoints.items() if self._is_newer_head(site, note, bundle)}
         if not fresh and not heads:
-            return 0
+            return sum(learned)
 
         def change(transaction: Transaction) -> None:
             for name, envelope in fresh.items():
@@ -150,7 +203,15 @@ class Trust:
 
         await self._catalog.write(change)
         await self.refresh()
-        return len(fresh) + len(heads)
+        return len(fresh) + len(heads) + sum(learned)
+
+    async def take_revocations(self, document: Mapping[str, JsonValue] | None) -> bool:
+        """Take a revocation set that came along with something else, if it verifies and is newer; tell whether it was."""
+        try:
+            return await self.revocations.learn(document, self.state().current)
+        except CarnetError as error:
+            get_logger().warning(events.REVOCATIONS_REFUSED, error=str(error))
+            return False
 
     def _new_kem(self, envelope: Envelope, bundle: TrustBundle) -> str | None:
         """Return the document name of a KEM statement of another site that verifies and is not known yet."""

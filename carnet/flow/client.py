@@ -33,6 +33,7 @@ from carnet.messages import (
     Message,
     RenewRequest,
     RenewResponse,
+    RevocationResponse,
     SiteMessage,
     TransferList,
     TransferView,
@@ -217,6 +218,10 @@ class PeerClient:
     async def trust(self) -> TrustResponse:
         """Return the trust bundle and what belongs to it; the caller verifies every signature."""
         return await self._get(paths.TRUST, TrustResponse)
+
+    async def revocations(self, after: int) -> RevocationResponse:
+        """Return the site's revocation set if its number is above `after`; the caller verifies it."""
+        return await self._get(paths.REVOCATIONS, RevocationResponse, [("after", str(after))])
 
     async def enroll(self, request: EnrollRequest) -> EnrollResponse:
         """Use an invite up."""

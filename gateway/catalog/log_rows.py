@@ -82,6 +82,11 @@ class LogRows(Session):
         """Return entry and leaf hash of at most `limit` entries from number `first` on."""
         return [(row["entry"], row["leaf_hash"]) for row in self._all(_RANGE, first=first, limit=limit)]
 
+    def last_entry(self) -> bytes | None:
+        """Return the newest entry, or None."""
+        found = self.log_range(self.log_size() - 1, 1)
+        return found[0][0] if found else None
+
     def log_entry(self, number: int) -> CommittedEntry | None:
         """Return the entry with the openings that are not erased, or None."""
         found = self.log_range(number, 1)

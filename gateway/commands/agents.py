@@ -1,4 +1,4 @@
-"""`invite` and `agent list`: who may enrol, who has."""
+"""`invite`, `agent list` and `agent revoke`: who may enrol, who has, who may no more."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("invite")(invite)
     group = new_app("The agents that are enrolled at the site.")
     group.command("list")(list_agents)
+    group.command("revoke")(revoke)
     app.add_typer(group, name="agent")
 
 
@@ -49,10 +50,46 @@ def invite(
 
 
 def list_agents(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """List who is enrolled: name, kind, since when, and what each may do."""
+    """List who is enrolled: name, kind, since when, and what each may do; or that it is revoked, since when and why."""
     rows = wait_for(_list(directory))
-    lines = [f"{row['identity']}  {row['enrolled']}  {' '.join(row['grants'])}" for row in rows]
+    lines = [f"{row['identity']}  {row['enrolled']}  {row['revoked'] or ' '.join(row['grants'])}" for row in rows]
     Terminal(json, quiet, verbose).answer({"agents": rows}, lines or ["nobody is enrolled"])
+
+
+def revoke(
+    directory: Directory,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The agent's name, as `agent list` shows it.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why, as one word: key-stolen, retired. It is told to the other sites.")],
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Revoke agent NAME: within seconds it may do nothing here, and other sites take nothing more that it signed.
+
+    The server may run meanwhile. What the agent signed and what was not delivered yet is held. A new invite for the same name
+    gives new keys; the old ones stay void.
+    """
+    identity, number = wait_for(_revoke(directory, name, reason))
+    answer = {"identity": identity, "reason": reason, "revocation_set": number}
+    Terminal(json, quiet, verbose).answer(answer, [f"{identity} is revoked ({reason}); revocation set {number}"])
+
+
+async def _revoke(directory: Path, name: str, reason: str) -> tuple[str, int]:
+    import re
+
+    from carnet.errors import CallerError
+    from carnet.identifiers import AgentName, SpiffeId
+    from gateway.offline import open_site
+    from gateway.revoking import revoke_identity
+
+    if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", reason, re.ASCII) is None:
+        raise CallerError("E-USAGE", f"not a reason: {ascii(reason)[:80]}", remedy="write one word of a-z, 0-9, . _ -")
+    async with open_site(directory) as site:
+        identity = SpiffeId.make(site.settings.trust_domain, site.settings.site, "agent", AgentName(name))
+        key, own = site.keyring().signing, site.settings.site
+        issued = await site.catalog.write(lambda transaction: revoke_identity(transaction, key, own, identity, reason))
+        return identity, issued.number
 
 
 async def _invite(directory: Path, name: str, grants: tuple[str, ...], url: str | None, minutes: int) -> tuple[str, str]:
@@ -73,15 +110,17 @@ async def _invite(directory: Path, name: str, grants: tuple[str, ...], url: str 
 async def _list(directory: Path) -> list[dict[str, str | list[str]]]:
     from carnet.timestamps import format_time
     from gateway.offline import open_site
+    from gateway.revoking import mark_of
 
     async with open_site(directory) as site:
-        records = await site.catalog.read(lambda transaction: transaction.identities())
+        found = await site.catalog.read(lambda tx: [(record, mark_of(tx, record.identity)) for record in tx.identities()])
     return [
         {
             "identity": record.identity,
             "kind": record.kind,
             "enrolled": format_time(record.enrolled_at) if record.enrolled_at else "",
             "grants": list(record.grants),
+            "revoked": f"revoked {mark.since} ({mark.reason})" if mark is not None and mark.is_revoked else "",
         }
-        for record in records
+        for record, mark in found
     ]

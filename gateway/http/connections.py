@@ -7,6 +7,7 @@ Rules:      1. every open connection has a timer or a request being handled  2. 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -73,6 +74,15 @@ class Connection(web.RequestHandler):
             self._stop_header_timer()
         elif self._header_timer is None and self._is_idle():
             self._start_header_timer()
+
+    @property
+    def owner(self) -> SpiffeId | None:
+        """Whose connection this is, once it made an authenticated request."""
+        return self._owner
+
+    def cut(self, reason: str) -> None:
+        """Close the connection now, whatever it is doing."""
+        self._cut(reason)
 
     def claim(self, identity: SpiffeId) -> None:
         """Count this connection for `identity`; raise `Unavailable` E-BUSY beyond its share."""
@@ -145,6 +155,12 @@ class ConnectionServer(web.Server):
             self._shares[identity] = count
         else:
             del self._shares[identity]
+
+    def cut_unless(self, is_admitted: Callable[[Connection], bool]) -> None:
+        """Close every connection that is not admitted any more."""
+        for connection in tuple(self.connections):
+            if isinstance(connection, Connection) and not is_admitted(connection):
+                connection.cut("revoked")
 
     async def end(self, close_s: float) -> None:
         """Close every connection, with `close_s` for its last bytes; when this returns no socket of ours is open.

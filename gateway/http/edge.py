@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from carnet.errors import CapacityError, CarnetError, PeerError, Unavailable
+from carnet.errors import CapacityError, CarnetError, NotAuthenticated, PeerError, Unavailable
 from carnet.identifiers import SpiffeId
 from gateway.http.bodies import too_long
 from gateway.http.connections import Connection
@@ -93,6 +93,16 @@ class Edge:
         if isinstance(connection, Connection):
             connection.claim(identity)
         return identity
+
+    def is_admitted(self, connection: Connection) -> bool:
+        """Tell whether the connection may stay open: not if its identity was revoked. Expiry shows at the next request."""
+        if connection.owner is None:
+            return True
+        try:
+            self._authenticator.identify(connection.leaf, self._now())
+        except NotAuthenticated as error:
+            return error.code != "E-REVOKED"
+        return True
 
     def check_headers(self, request: web.BaseRequest) -> None:
         """Step 2: raise `CapacityError` E-LIMIT if the headers together are too long."""

@@ -2,8 +2,9 @@
 
 from aiohttp import web
 
+from carnet.encoding import INTEGER_MAX
 from carnet.messages import EnrollRequest, RenewRequest
-from gateway.http.exchange import Exchange
+from gateway.http.exchange import Exchange, number
 
 
 async def enroll(exchange: Exchange) -> web.StreamResponse:
@@ -21,3 +22,9 @@ async def renew(exchange: Exchange) -> web.StreamResponse:
 async def trust(exchange: Exchange) -> web.StreamResponse:
     """GET /v1/trust: the bundle, KEM statements and checkpoints; all signed."""
     return await exchange.answer(await exchange.gateway.trust.response())
+
+
+async def revocations(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/revocations: the site's own set, if it is newer than `after`."""
+    after = number(exchange.query("after"), "after", default=0, maximum=INTEGER_MAX)
+    return await exchange.answer(exchange.gateway.trust.own_revocations(after))

@@ -5,7 +5,7 @@ an identity of another site. Here the leaf must be issued directly by the CA of 
 
 Rules:      1. exactly one URI SAN, and it is a SPIFFE id of our trust domain  2. identities of our own site are issued by our
             own issuing CA  3. of a peer site only `gateway/<site>` is known, issued by the CA in the trust bundle
-            4. validity is judged at request time, so an open connection does not outlive its certificate
+            4. validity and revocation are judged at request time, so an open connection does not outlive its certificate
 Source:     SECURITY 7.2, 7.3; SPIFFE X.509-SVID section 2
 """
 
@@ -55,8 +55,13 @@ class Authenticator:
         trust_domain: str,
         own_ca: str,
         peer_ca: Callable[[SiteName], str | None],
+        check_leaf: Callable[[SpiffeId, datetime], None] = lambda _identity, _not_before: None,
     ) -> None:
-        """`own_ca` is PEM; `peer_ca` returns the PEM that the trust bundle holds for a site now, or None."""
+        """`own_ca` is PEM; `peer_ca` returns the PEM that the trust bundle holds for a site now, or None.
+
+        `check_leaf` gets identity and begin of each leaf, and raises `NotAuthenticated` if it was revoked.
+        """
+        self._check_leaf = check_leaf
         self._site = site
         self._trust_domain = trust_domain
         self._own_ca = own_ca
@@ -75,6 +80,7 @@ class Authenticator:
                 f"the certificate of {leaf.identity} is not valid now, it ends {leaf.certificate.not_valid_after_utc}",
             )
         self._check_issuer(der, leaf, now)
+        self._check_leaf(leaf.identity, leaf.certificate.not_valid_before_utc)
         return leaf.identity
 
     def _leaf(self, der: bytes) -> Leaf:

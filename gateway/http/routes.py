@@ -64,6 +64,7 @@ ROUTES: Final = (
     _route("DELETE", paths.ARTIFACT_PATTERN, artifacts.delete, PEOPLE),
     _route("GET", f"{paths.SEGMENTS}/{paths.SEGMENT_COMPONENT}", artifacts.segment, PEOPLE),
     _route("GET", paths.TRUST, enrolment.trust, ALL),
+    _route("GET", paths.REVOCATIONS, enrolment.revocations, PEERS),
     _route("POST", paths.ENROLL, enrolment.enroll, OPEN, REQUEST_JSON_BYTES_MAX),
     _route("POST", paths.RENEW, enrolment.renew, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("GET", paths.CHECKPOINT, log.checkpoint, ALL),

@@ -71,6 +71,7 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
         trust_domain=settings.trust_domain,
         own_ca=own_ca,
         peer_ca=lambda site: _peer_ca(gateway.trust, site),
+        check_leaf=gateway.trust.revocations.check_leaf,
     )
     edge = Edge(context, authenticator, settings.clock.now)
     connections = ConnectionServer(edge.handle, settings.bounds)
@@ -78,7 +79,12 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
     try:
         ready(listeners[0].sockets[0].getsockname()[1])
         get_logger().info(events.SERVER_LISTENED, addresses=[sock.getsockname()[:2] for one in listeners for sock in one.sockets])
-        await _follow(tls, settings.bounds.reload_s, stop)
+
+        def look() -> None:
+            tls.refresh()
+            connections.cut_unless(edge.is_admitted)
+
+        await _follow(look, settings.bounds.reload_s, stop)
     finally:
         stopping.set()
         await _drain(listeners, connections, edge, settings.bounds.drain_s)
@@ -114,14 +120,14 @@ async def _listen(connections: ConnectionServer, settings: ServerSettings, conte
     return listeners
 
 
-async def _follow(tls: ServerContext, reload_s: float, stop: asyncio.Event) -> None:
-    """Refresh TLS every `reload_s` until `stop` is set."""
+async def _follow(look: Callable[[], None], reload_s: float, stop: asyncio.Event) -> None:
+    """Look every `reload_s` at what may have changed, until `stop` is set."""
     while not stop.is_set():
         try:
             async with asyncio.timeout(reload_s):
                 await stop.wait()
         except TimeoutError:
-            tls.refresh()
+            look()
 
 
 async def _drain(listeners: Iterable[asyncio.Server], connections: ConnectionServer, edge: Edge, drain_s: float) -> None:

@@ -4,6 +4,7 @@ The edge knows who asks and what they sent, in types; whether they may is the us
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from carnet.messages import (
     ForwardResponse,
     RenewRequest,
     RenewResponse,
+    RevocationResponse,
     SiteMessage,
     TransferList,
     TransferView,
@@ -133,11 +135,28 @@ class Enrolment(Protocol):
         ...
 
 
+class Revocations(Protocol):
+    """Who may not come in any more."""
+
+    def check_leaf(self, identity: SpiffeId, not_before: datetime) -> None:
+        """Raise `NotAuthenticated` E-REVOKED for a certificate that is void."""
+        ...
+
+
 class Trust(Protocol):
     """The trust bundle and what belongs to it."""
 
     async def response(self) -> TrustResponse:
         """Return the signed documents."""
+        ...
+
+    def own_revocations(self, after: int) -> RevocationResponse:
+        """Return the site's own revocation set if its number is above `after`."""
+        ...
+
+    @property
+    def revocations(self) -> "Revocations":
+        """Who is revoked."""
         ...
 
     def state(self) -> TrustedState:

@@ -21,6 +21,7 @@ from carnet.messages import (
     ReasonView,
     RenewRequest,
     RenewResponse,
+    RevocationResponse,
     SignedStep,
     SiteMessage,
     TransferList,
@@ -172,7 +173,13 @@ def artifact_release() -> ArtifactRelease:
 
 
 def trust_response() -> TrustResponse:
-    return TrustResponse(site=US, bundle=ENVELOPE, kem_statements=(ENVELOPE,), checkpoints={US: "note\n"})
+    return TrustResponse(
+        site=US, bundle=ENVELOPE, kem_statements=(ENVELOPE,), checkpoints={US: "note\n"}, revocations=(ENVELOPE,)
+    )
+
+
+def revocation_response(after: int = 0) -> RevocationResponse:
+    return RevocationResponse(site=US, now="2026-11-24T22:53:44Z", revocations=None if after else ENVELOPE)
 
 
 def enroll_request() -> EnrollRequest:

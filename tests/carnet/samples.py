@@ -10,6 +10,7 @@ from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName
 from carnet.keys import KemPrivateKey, SigningKey, key_commitment
 from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
 from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
+from carnet.revocation import RevocationSet, RevokedIdentity, RevokedKem, RevokedKey
 from carnet.trust import AgentStatement, KemStatement, Lane, LaneMode, Person, Roots, Site, TrustBundle
 from carnet.waybill import ArtifactKind, Declarations, Origin, Party, Waybill
 
@@ -172,6 +173,19 @@ def bundle(**changes: object) -> TrustBundle:
 def kem_statement(**changes: object) -> KemStatement:
     fields = {"site": EU, "suite": 1, "number": 1, "key": kem_key(1).public, "not_before": AT, "not_after": LATER}
     return KemStatement(**(fields | changes))
+
+
+def revocation_set(**changes: object) -> RevocationSet:
+    fields = {
+        "site": US,
+        "number": 1,
+        "issued": AT,
+        "expires": "2026-11-24T13:00:00Z",
+        "identities": (RevokedIdentity(identity=AGENT, since="2026-11-24T12:00:01Z", reason="key-stolen"),),
+        "signing_keys": (RevokedKey(keyid=signing_key(9).public.keyid, since=AT, reason="retired"),),
+        "kem_keys": (RevokedKem(number=1, since=AT, reason="retired"),),
+    }
+    return RevocationSet(**(fields | changes))
 
 
 def agent_statement(**changes: object) -> AgentStatement:

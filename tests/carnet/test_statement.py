@@ -21,6 +21,7 @@ EVERY = {
     "trust bundle": samples.bundle(),
     "kem statement": samples.kem_statement(),
     "agent statement": samples.agent_statement(),
+    "revocation set": samples.revocation_set(),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from carnet.entries import EntryType
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease, ResumeKeys
+from carnet.revocation import RevokedIdentity, RevokedKem, RevokedKey
 from carnet.statement import Statement, WireModel
 from carnet.trust import Lane, Person, ReleaseFloor, Roots, Site, Witness
 from carnet.waybill import Declarations, Descriptor, Origin, Party, Provenance
@@ -20,6 +21,7 @@ PARTS: list[type[WireModel]] = [
     *(Declarations, Descriptor, Origin, Party, Provenance),
     *(Lane, Person, ReleaseFloor, Roots, Site, Witness),
     *(KeyRelease, EntryProof),
+    *(RevokedIdentity, RevokedKem, RevokedKey),
 ]
 
 

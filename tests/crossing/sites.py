@@ -301,11 +301,11 @@ async def world_from(template: Path, root: Path, *, start: bool = True) -> Async
 
 
 async def know_each_other(world: World) -> None:
-    """Return once us knows the KEM key of eu."""
+    """Return once us knows KEM key and revocation set of eu; eu gets the set of us with what us sends."""
     async with asyncio.timeout(20), open_session(world.us.agent, connections=1) as session:
         while True:
             response = await session.client.trust()
-            if len(response.kem_statements) > 1:
+            if len(response.kem_statements) > 1 and len(response.revocations) > 1:
                 return
             await asyncio.sleep(0)
 

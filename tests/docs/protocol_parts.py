@@ -31,6 +31,7 @@ MESSAGES: dict[str, tuple[str, Callable[[], Message]]] = {
     "ArtifactList": ("GET /v1/artifacts", samples.artifact_list),
     "ArtifactRelease": ("GET /v1/artifacts/{repository}:{tag}", samples.artifact_release),
     "TrustResponse": ("GET /v1/trust", samples.trust_response),
+    "RevocationResponse": ("GET /v1/revocations", samples.revocation_response),
     "EnrollRequest": ("POST /v1/enroll", samples.enroll_request),
     "EnrollResponse": ("its answer", samples.enroll_response),
     "RenewRequest": ("POST /v1/renew", samples.renew_request),

@@ -27,6 +27,7 @@ BODIES = (
     samples.transfer_list,
     samples.artifact_release,
     samples.trust_response,
+    samples.revocation_response,
     samples.enroll_request,
 )
 

@@ -116,6 +116,25 @@ async def test_an_expired_certificate_is_refused(world):
     assert world.gateway.transfers.calls == []
 
 
+async def test_a_revoked_identity_reads_why_and_its_open_connections_are_closed_others_stay(world):
+    revoked, other = agent_id(), agent_id(name="build-2")
+    request = f"GET {transfer(TRANSFER)} HTTP/1.1\nHost: localhost"
+    wires = [await Wire.open(world, world.pki.client(world.pki.us, identity)) for identity in (revoked, other)]
+    for wire in wires:
+        wire.send(request)
+        await wire.answer()
+
+    world.gateway.trust.revocations.revoked.add(revoked)
+
+    assert await wires[0].reader.read() == b""
+    again = await Wire.open(world, world.pki.client(world.pki.us, revoked))
+    again.send(request)
+    status, problem = await again.problem()
+    assert (status, problem["code"]) == (401, "E-REVOKED")
+    wires[1].send(request)
+    assert (await wires[1].answer())[0] == 200
+
+
 async def test_an_open_connection_does_not_outlive_its_certificate(world):
     wire = await Wire.open(world, world.pki.client(world.pki.us, agent_id(), life_s=3_600))
     request = f"GET {transfer(TRANSFER)} HTTP/1.1\nHost: localhost"

@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from carnet.errors import NotFound
+from carnet.errors import NotAuthenticated, NotFound
 from carnet.flow.client import PeerClient
 from carnet.flow.link import Timeouts
 from carnet.flow.tls import ClientContext
@@ -198,12 +198,28 @@ class FakeEnrolment(FakeUseCases):
         return samples.renew_response()
 
 
+class FakeRevocations:
+    """Revokes whom the test names."""
+
+    def __init__(self) -> None:
+        self.revoked = set()
+
+    def check_leaf(self, identity, not_before):
+        assert not_before < now()
+        if identity in self.revoked:
+            raise NotAuthenticated("E-REVOKED", f"{identity} was revoked")
+
+
 class FakeTrust:
     def __init__(self, current) -> None:
         self.current = current
+        self.revocations = FakeRevocations()
 
     async def response(self):
         return samples.trust_response()
+
+    def own_revocations(self, after):
+        return samples.revocation_response(after)
 
     def state(self):
         return TrustedState(pinned=root_fingerprint(self.current.roots), bundle=self.current)

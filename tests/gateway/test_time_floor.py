@@ -1,0 +1,62 @@
+"""The time floor: what is past is past, whatever the clock says."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from carnet.errors import Held
+from carnet.identifiers import SiteName
+from gateway.time_floor import TimeFloor
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+EU, SG = SiteName("eu"), SiteName("sg")
+
+
+def after(**by: float) -> datetime:
+    return NOON + timedelta(**by)
+
+
+def test_a_clock_behind_the_floor_by_more_than_thirty_seconds_holds():
+    floor = TimeFloor()
+    floor.raise_to(NOON)
+
+    floor.require(after(seconds=-30), with_peers=False)
+    with pytest.raises(Held) as caught:
+        floor.require(after(seconds=-31), with_peers=False)
+    assert caught.value.code == "E-CLOCK"
+
+
+def test_the_floor_only_rises_and_expiry_is_judged_at_the_later_of_clock_and_floor():
+    floor = TimeFloor()
+    floor.raise_to(NOON)
+    floor.raise_to(after(hours=-1))
+
+    assert floor.require(after(seconds=-20), with_peers=False) == NOON
+    assert floor.require(after(seconds=5), with_peers=False) == after(seconds=5)
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_a_clock_apart_from_every_peer_holds_on_lanes_with_peers_only(minutes):
+    floor = TimeFloor()
+    floor.hear(EU, after(minutes=minutes), NOON)
+    floor.hear(SG, after(minutes=2 * minutes), NOON)
+
+    floor.require(NOON, with_peers=False)
+    with pytest.raises(Held) as caught:
+        floor.require(NOON, with_peers=True)
+    assert caught.value.code == "E-CLOCK"
+
+
+def test_one_peer_with_a_wrong_clock_among_others_holds_nothing():
+    floor = TimeFloor()
+    floor.hear(EU, after(hours=2), NOON)
+    floor.hear(SG, after(seconds=1), NOON)
+
+    floor.require(NOON, with_peers=True)
+
+
+def test_what_a_peer_said_long_ago_counts_no_more():
+    floor = TimeFloor()
+    floor.hear(EU, after(hours=2), NOON)
+
+    floor.require(after(minutes=11), with_peers=True)
