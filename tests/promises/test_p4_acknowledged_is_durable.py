@@ -63,48 +63,6 @@ async def test_killed_at_any_durable_step_nothing_acknowledged_is_lost(
     await kill_at(served_border, tmp_path, site, kind, step, number)  # a late number may not be reached: then it is a plain push
 
 
-async def kill_by_tracer(border: Border, tmp_path: Path, site: str, call: str, number: int) -> bool:
-    """Kill the site when one of its threads enters its `number`-th system call of a kind, then check; tell whether it struck."""
-    victim = served(border, site)
-    inject = f"inject={call}:signal=SIGKILL:when={number}"
-    victim.wrapper = ("strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
-    acknowledged = Acknowledged()
-    source = noise(tmp_path / "source")
-    try:
-        await border.start()
-        struck = await push_killed(border, victim, source, acknowledged)
-    except AssertionError:
-        struck = True  # while it started: that is a durable step too
-        await victim.dead()
-        if site == "eu":
-            victim.failpoint, victim.wrapper = None, ()
-            await border.us.start()
-    else:
-        if not struck:
-            await victim.stop()
-    await check_recovery(border, victim, source, tmp_path, acknowledged)
-    return struck
-
-
-@pytest.mark.needs("strace")
-@pytest.mark.parametrize(("site", "call", "number"), [("us", "fdatasync", 6)])
-async def test_killed_inside_a_system_call_nothing_acknowledged_is_lost(
-    served_border: Border, tmp_path: Path, site: str, call: str, number: int
-) -> None:
-    assert await kill_by_tracer(served_border, tmp_path, site, call, number)
-
-
-@pytest.mark.full
-@pytest.mark.needs("strace")
-@pytest.mark.parametrize("number", range(1, 25))
-@pytest.mark.parametrize("call", ["fdatasync", "fsync", "/^rename", "unlink", "ftruncate"])
-@pytest.mark.parametrize("site", ["us", "eu"])
-async def test_killed_inside_any_system_call_nothing_acknowledged_is_lost(
-    served_border: Border, tmp_path: Path, site: str, call: str, number: int
-) -> None:
-    await kill_by_tracer(served_border, tmp_path, site, call, number)
-
-
 async def test_killed_the_moment_a_put_is_acknowledged_the_segment_is_there(served_border: Border, tmp_path: Path) -> None:
     border = served_border
     await border.start()
