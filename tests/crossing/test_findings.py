@@ -303,7 +303,7 @@ async def test_each_policy_that_comes_into_force_is_an_entry_of_the_log(world: W
     world.us.set_policy(text.replace("version: 1", "version: 2"))
     await world.us.start()
     # A receipt proves an entry of the log, so that everything before it is published too.
-    await world.push(noise(tmp_path / "a", 1000), "app:v1")
+    await world.push(f"file:{noise(tmp_path / 'a', 1000)}", "app:v1")
     third = await changes()
 
     assert (first, second, third) == (1, 1, 2)
