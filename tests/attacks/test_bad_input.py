@@ -18,6 +18,7 @@ from agent.identity import load_identity
 from agent.session import open_session
 from carnet.encoding import encode_base64
 from carnet.errors import CODES, CarnetError
+from carnet.flow.progress import Progress
 from carnet.flow.tls import client_context
 from carnet.identifiers import Digest, Repository, SegmentId
 from carnet.limits import SEGMENT_BYTES_MAX
@@ -26,7 +27,7 @@ from carnet.packing import SegmentList
 from carnet.release import KeyRelease
 from carnet.suites import segment_id
 from carnet.timestamps import format_time
-from tests.attacks.parties import Lie, bent, lying, noise, now, segment_of
+from tests.attacks.parties import Lie, bent, lying, new_agent, noise, now, segment_of
 from tests.attacks.test_t1_network_in_the_middle import answer_of
 from tests.crossing.sites import World, push_in
 from tests.crossing.test_resume import push_and_stop
@@ -250,6 +251,33 @@ async def test_rows_that_lie_cost_their_own_sender_a_second_pass_and_nobody_else
 
     assert result.view.deliveries[0].state == "delivered"
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
+
+
+async def test_a_base_that_its_own_agent_did_not_seal_is_not_built_upon(world: World, tmp_path: Path) -> None:
+    """A home site offers as a base what somebody else sealed: its keys could be known, its chunks could be poisoned."""
+    source = noise(tmp_path / "a", 2_000_000)
+    offered: list[Any] = []
+    async with open_session(await new_agent(world.us, "mallory", "push,pull:*@*")) as session:
+
+        async def watch(request: Any) -> Any:
+            answer = await session.client.declare(request)
+            offered.extend(answer.bases)
+            return answer
+
+        for tag in ("v1", "v2"):
+            await push_in(bent(session, declare=watch), f"file:{source}", f"eu:app:{tag}")
+    assert offered
+
+    progress = Progress()
+    async with open_session(world.us.agent) as session:
+
+        async def offer(request: Any) -> Any:
+            return (await session.client.declare(request)).model_copy(update={"bases": tuple(offered[:1])})
+
+        result = await push_in(bent(session, declare=offer), f"file:{source}", "eu:mine:v1", progress=progress)
+
+    assert result.view.deliveries[0].state == "delivered"
+    assert progress.wire_bytes > 2_000_000
 
 
 NAMES = (
