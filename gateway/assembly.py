@@ -5,8 +5,10 @@ first fails for good, the site stops rather than run without it.
 """
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from carnet.errors import CarnetError
@@ -215,8 +217,10 @@ def _listener(worker: Worker, changes: Changes) -> Callable[[Committed], None]:
 
 
 async def _keep(upkeep: Maintenance, services: Services, expire: Expire) -> None:
-    """Run every kind of upkeep at intervals; what fails is logged and tried again."""
+    """Run every kind of upkeep at intervals, and at once on SIGHUP; what fails is logged and tried again."""
+    asked = _hangups()
     while True:
+        asked.clear()
         for work in (upkeep.run, expire.run):
             try:
                 await work()
@@ -228,7 +232,16 @@ async def _keep(upkeep: Maintenance, services: Services, expire: Expire) -> None
                 get_logger().info(events.POLICY_LOADED, policy=services.policies.digest)
         except CarnetError as error:
             get_logger().error(events.POLICY_REFUSED, error=str(error))
-        await asyncio.sleep(INTERVAL_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), INTERVAL_S)
+
+
+def _hangups() -> asyncio.Event:
+    """Return the event that SIGHUP sets; outside the main thread no signal arrives, and it is never set."""
+    asked = asyncio.Event()
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    return asked
 
 
 def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemClock) -> ServerSettings:

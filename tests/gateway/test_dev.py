@@ -76,6 +76,18 @@ def test_it_ends_soon_after_sigterm_and_says_nothing_more_on_standard_output(tmp
     assert (process.returncode, out) == (0, "")
 
 
+def test_sighup_reads_the_policy_again_and_one_that_is_not_sound_leaves_the_site_as_it_was(tmp_path):
+    with running(tmp_path / "site") as (process, announced):
+        policy = next((tmp_path / "site" / "policy").glob("*.yaml"))
+        policy.write_text("rules: nonsense\n", encoding="utf-8")
+        process.send_signal(signal.SIGHUP)
+        while "policy_refused" not in (line := process.stderr.readline()):
+            assert line
+        assert status_of(announced, "/v1/trust") == 200
+
+    assert process.returncode == 0
+
+
 def test_started_again_it_keeps_its_keys_and_serves_under_its_new_port(tmp_path):
     with running(tmp_path / "site") as (_, first):
         before = {name: Path(first[name]).read_bytes() for name in ("ca", "cert", "key", "person")}
