@@ -8,7 +8,7 @@ from carnet.checkpoint import log_origin
 from carnet.decision import Decision
 from carnet.encoding import JsonValue, parse_json
 from carnet.envelope import Envelope, parse_envelope
-from carnet.errors import CallerError
+from carnet.errors import CallerError, IntegrityError
 from carnet.identifiers import SiteName
 from carnet.identity import AgentIdentity
 from carnet.limits import TRUST_BUNDLE_BYTES_MAX
@@ -20,6 +20,7 @@ from carnet.trust import AgentStatement, KemStatement, TrustBundle, open_agent_s
 from carnet.waybill import Waybill
 
 _SITE_STATEMENTS: dict[str, type[Receipt] | type[Decision]] = {one.payload_type: one for one in (Receipt, Decision)}
+_SITE_SIGNED = {*_SITE_STATEMENTS, AgentStatement.payload_type, KemStatement.payload_type}
 _AGENT_DOCUMENTS: dict[str, type[Waybill] | type[PackingList]] = {one.payload_type: one for one in (Waybill, PackingList)}
 
 
@@ -68,20 +69,29 @@ def _verify_envelope(envelope: Envelope, identity: AgentIdentity, site: SiteName
         signer = site or claimed.site
         statement = _SITE_STATEMENTS[kind].open(envelope, [bundle.site(signer).signing_key])
         return Verified(f"{_noun(kind)} of {signer}", f"site {signer}", statement.to_json())
+    if site is not None and kind not in _SITE_SIGNED:
+        raise CallerError("E-USAGE", f"a document of type {ascii(kind)[:80]} is not signed by a site", remedy="leave out --site")
     if kind == TrustBundle.payload_type:
         claimed_bundle = TrustBundle.read_unverified(envelope)
         statement = TrustBundle.open(envelope, bundle.roots.keys, threshold=bundle.roots.threshold)
         return Verified(f"trust bundle {claimed_bundle.version}", "the roots this machine trusts", statement.to_json())
     if kind == AgentStatement.payload_type:
         agent = open_agent_statement(envelope, bundle)
+        _check_site(agent.site, site)
         return Verified(f"statement about {agent.identity}", f"site {agent.site}", agent.to_json())
     if kind == KemStatement.payload_type:
         kem = open_kem_statement(envelope, bundle)
+        _check_site(kem.site, site)
         return Verified(f"KEM key {kem.number} of {kem.site}", f"site {kem.site}", kem.to_json())
     if kind in _AGENT_DOCUMENTS:
         statement = _AGENT_DOCUMENTS[kind].open(envelope, [identity.signing_key.public])
         return Verified(_noun(kind), f"{identity.id} (this machine)", statement.to_json())
     raise CallerError("E-SOURCE", f"a document of type {ascii(kind)[:80]} is not one this version knows")
+
+
+def _check_site(signer: SiteName, wanted: SiteName | None) -> None:
+    if wanted is not None and signer != wanted:
+        raise IntegrityError("E-SIGNATURE", f"signed by site {signer}, not by {wanted}")
 
 
 def _noun(payload_type: str) -> str:

@@ -21,7 +21,9 @@ def root(
     config: Annotated[
         Path | None, typer.Option(envvar="CARNET_CONFIG", help="Settings file; without it XDG and /etc/carnet are looked at.")
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, allow_from_autoenv=False, callback=_version)
+    ] = False,
 ) -> None:
     """Remember what stands before the command."""
     del version

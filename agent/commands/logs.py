@@ -95,8 +95,13 @@ def show(
 
 def _reading(directory: Path | None, site: str | None, trust: Path | None, root_fingerprint: str | None) -> Any:
     from agent.logs import open_log
+    from carnet.errors import CallerError
     from carnet.identifiers import Digest, SiteName
 
+    if root_fingerprint is not None and trust is None:
+        raise CallerError(
+            "E-USAGE", "--root-fingerprint is of the roots of a bundle given with --trust", remedy="give the bundle with --trust"
+        )
     return open_log(
         get_config(),
         directory=directory,

@@ -144,8 +144,11 @@ def pull(
     from agent.session import open_session
     from agent.settings import load_settings
     from agent.sinks import open_sink
+    from carnet.errors import CallerError
     from carnet.flow.progress import Progress
 
+    if json and sink in ("-", "file:-"):
+        raise CallerError("E-USAGE", "standard output takes the content or the document, not both", remedy="leave out --json")
     terminal = Terminal(json, quiet, verbose)
     repository, tag = parse_name(name)
     settings = load_settings(get_config())

@@ -41,8 +41,9 @@ class DirectoryContent:
     def begin(self) -> None:
         """Make the temporary directory beside the path; raise `CallerError` E-SINK if that cannot be."""
         with sink_errors(self._path):
-            self._temporary = temporary_beside(self._path)
-            Path(self._temporary).mkdir(_PRIVATE)
+            temporary = temporary_beside(self._path)
+            Path(temporary).mkdir(_PRIVATE)
+            self._temporary = temporary
             self._made = Unpacker(os.open(self._temporary, _DIRECTORY_FLAGS))
 
     def write(self, data: memoryview, /) -> None:

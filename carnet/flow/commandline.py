@@ -3,11 +3,13 @@
 Results go to standard output, as lines or as one JSON document; everything else goes to standard error.
 
 Rules:      1. a failure is one line and a hint, never a traceback  2. the exit status is the error family's
-            3. usage errors are found before anything runs and exit 2
+            3. usage errors are found before anything runs and exit 2  4. `--json` prints one document: what the command found, or
+            else its error
 Spec:       DESIGN section 11; docs/operations.md section "Exit statuses"
 """
 
 import asyncio
+import errno
 import json
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from carnet.errors import CarnetError
 
 EXIT_BROKEN_PIPE = 1
+_WRONG_PATH = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 Result = TypeVar("Result")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -39,7 +42,7 @@ class Terminal:
     def answer(self, document: Mapping[str, Any], lines: Sequence[str]) -> None:
         """Print what was asked for: the document with `--json`, else the lines."""
         if self.json:
-            print(json.dumps(document, ensure_ascii=False, sort_keys=True))  # noqa: T201 - the result of the command
+            _print_document(document)
         else:
             for line in lines:
                 print(line)  # noqa: T201 - the result of the command
@@ -83,15 +86,13 @@ def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
 
 def run(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name and return the exit status; every error ends here."""
+    _Output.has_document = False
     try:
         status = app(list(arguments), prog_name=program, standalone_mode=False)
     except TyperException as error:
-        print(_usage_text(error, program), file=sys.stderr)  # noqa: T201 - the error itself
-        return getattr(error, "exit_code", 2)
+        return _report_usage(error, program, arguments)
     except (Abort, KeyboardInterrupt):
-        from carnet.presentation import EXIT_INTERRUPTED
-
-        return EXIT_INTERRUPTED
+        return _report_interruption(program, arguments)
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a line
@@ -99,22 +100,54 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _usage_text(error: TyperException, program: str) -> str:
+def _report_usage(error: TyperException, program: str, arguments: Sequence[str]) -> int:
     message = error.format_message()
+    status: int = getattr(error, "exit_code", 2)
     if message.startswith("Usage:"):
-        return message
-    return f"{program}: {message.rstrip('.')} [E-USAGE]\nhint: {program} COMMAND --help"
+        print(message, file=sys.stderr)  # noqa: T201 - a group was named without a command
+        return status
+    context = getattr(error, "ctx", None)
+    problem, remedy = message.rstrip("."), f"{context.command_path if context else f'{program} COMMAND'} --help"
+    if "--json" in arguments:
+        _print_document({"error": "E-USAGE", "problem": problem, "remedy": remedy, "exit_status": status})
+    print(f"{program}: {problem} [E-USAGE]\nhint: {remedy}", file=sys.stderr)  # noqa: T201 - the error itself
+    return status
+
+
+def _report_interruption(program: str, arguments: Sequence[str]) -> int:
+    from carnet.errors import CODES
+    from carnet.presentation import EXIT_INTERRUPTED
+
+    problem, remedy = "stopped by Ctrl-C", CODES["E-INTERRUPTED"]
+    if "--json" in arguments:
+        _print_document({"error": "E-INTERRUPTED", "problem": problem, "remedy": remedy, "exit_status": EXIT_INTERRUPTED})
+    print(f"{program}: {problem} [E-INTERRUPTED]\nhint: {remedy}", file=sys.stderr)  # noqa: T201 - the error itself
+    return EXIT_INTERRUPTED
+
+
+class _Output:
+    """Whether this run has printed its document: a check that fails has, and its error then goes to standard error alone."""
+
+    has_document = False
+
+
+def _print_document(document: Mapping[str, Any]) -> None:
+    if not _Output.has_document:
+        _Output.has_document = True
+        print(json.dumps(document, ensure_ascii=False, sort_keys=True))  # noqa: T201 - for the program that reads us
 
 
 def _report(error: Exception, program: str, arguments: Sequence[str]) -> int:
     from carnet.errors import CarnetError, InternalError
     from carnet.presentation import error_document, error_lines
 
-    known = known_error(error) or InternalError(
-        "E-INTERNAL", f"{type(error).__name__}: {error}", remedy="run it again with --verbose, and report it"
+    known = (
+        _path_error(error)
+        or known_error(error)
+        or InternalError("E-INTERNAL", f"{type(error).__name__}: {error}", remedy="run it again with --verbose, and report it")
     )
     if "--json" in arguments:
-        print(json.dumps(error_document(known), ensure_ascii=False, sort_keys=True))  # noqa: T201 - for the program that reads us
+        _print_document(error_document(known))
     for line in error_lines(program, known):
         print(line, file=sys.stderr)  # noqa: T201 - the error itself
     if not isinstance(error, CarnetError | BaseExceptionGroup) and {"-v", "--verbose"} & set(arguments):
@@ -122,6 +155,27 @@ def _report(error: Exception, program: str, arguments: Sequence[str]) -> int:
 
         traceback.print_exception(error)
     return known.exit_status
+
+
+def _path_error(error: Exception) -> "CarnetError | None":
+    """Return what a path on this machine did wrong, where no command said it better; a full standard output has no path.
+
+    An E-DISK for a path that does not exist or is closed is the caller's to put right, not the disk's.
+    """
+    from carnet.errors import CallerError, CarnetError, Unavailable
+
+    if isinstance(error, CarnetError) and error.code == "E-DISK" and isinstance(error.__cause__, _WRONG_PATH):
+        error = error.__cause__
+    if not isinstance(error, OSError):
+        return None
+    place, reason = error.filename or "standard output", (error.strerror or "input/output error").lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable(
+            "E-DISK-FULL", f"cannot write {place}: {reason}", remedy="free space there and run the same command again"
+        )
+    if error.filename is not None and isinstance(error, _WRONG_PATH):
+        return CallerError("E-USAGE", f"cannot use {place}: {reason}", remedy="check the path, and who may read and write there")
+    return None
 
 
 def known_error(error: BaseException) -> "CarnetError | None":

@@ -112,6 +112,8 @@ FAILURES = [
     (("verify", "/nowhere/at/all"), 2, "E-SOURCE"),
     (("log", "verify", "/nowhere/at/all"), 2, "E-SOURCE"),
     (("enroll", "carnet1.nonsense"), 2, "E-INVITE"),
+    (("log", "verify", "--root-fingerprint", "sha256:" + "0" * 64), 2, "E-USAGE"),
+    (("pull", "there:v1", "-", "--json"), 2, "E-USAGE"),
     (("no-such-command",), 2, "E-USAGE"),
 ]
 
@@ -129,7 +131,7 @@ def test_a_failure_has_one_line_a_hint_and_its_status(
     assert lines[0].endswith(f"[{code}]")
     assert lines[1].startswith("hint: ")
     assert len(lines) == 2
-    assert carnet.out == ""
+    assert not carnet.out or json.loads(carnet.out)["error"] == code
 
 
 def test_a_failure_with_json_is_a_document_on_standard_output(carnet: Carnet) -> None:
@@ -138,6 +140,37 @@ def test_a_failure_with_json_is_a_document_on_standard_output(carnet: Carnet) ->
     document = json.loads(carnet.out)
     assert (document["error"], document["exit_status"]) == ("E-ARTIFACT-UNKNOWN", 8)
     assert document["remedy"]
+
+
+@pytest.mark.parametrize("arguments", [("pull", "app:v1"), ("transfer", "list", "--limit", "0"), ("no-such-command",)])
+def test_a_usage_error_with_json_is_a_document_too(carnet: Carnet, arguments: tuple[str, ...]) -> None:
+    assert carnet(*arguments, "--json") == 2
+
+    document = json.loads(carnet.out)
+    assert (document["error"], document["exit_status"]) == ("E-USAGE", 2)
+
+
+def test_a_directory_whose_parent_is_missing_is_refused_as_a_sink(carnet: Carnet, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    assert carnet("push", f"dir:{tmp_path / 'tree'}", "tree:v1") == 0
+
+    assert carnet("pull", "tree:v1", f"dir:{tmp_path / 'missing' / 'out'}") == 2
+    assert "[E-SINK]" in carnet.err
+
+
+def test_no_variable_of_the_environment_asks_for_the_version(carnet: Carnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARNET_VERSION", "1")
+
+    assert carnet("artifact", "show", "app:never-pushed") == 8
+
+
+@pytest.mark.parametrize("site", ["us", "elsewhere"])
+def test_a_bundle_is_not_verified_as_the_word_of_one_site(carnet: Carnet, announced: dict[str, str], site: str) -> None:
+    bundle = Path(announced["config"]).parent / "identity" / "trust.dsse"
+
+    assert carnet("verify", bundle) == 0
+    assert carnet("verify", bundle, "--site", site) == 2
+    assert "[E-USAGE]" in carnet.err
 
 
 def test_what_waits_exits_with_3_and_what_is_refused_with_4(carnet: Carnet, patch: Path) -> None:
