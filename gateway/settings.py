@@ -25,6 +25,7 @@ from carnet.identifiers import Jurisdiction, SiteName, SpiffeId
 FILE_NAME: Final = "gateway.toml"
 ENVIRONMENT_PREFIX: Final = "CARNET_GATEWAY_"
 _TIB = 1 << 40
+_HTTPS_PORT = 443
 _PORT_MAX = 65_535
 _TRUST_DOMAIN = r"^[a-z0-9](?:[a-z0-9.-]{0,253}[a-z0-9])?$"
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -55,6 +56,18 @@ def _check_url(text: str) -> str:
         raise ValueError("a gateway's url is https://host:port")
     parse_address(f"{parts.hostname if ':' not in parts.hostname else f'[{parts.hostname}]'}:{parts.port or 443}")
     return text.rstrip("/")
+
+
+def listening(url: str) -> tuple[str, ...]:
+    """Return where a site reached at `url` listens unless told otherwise: the same port of every interface.
+
+    Of a url that is none it says nothing: the check of the setting itself names what is wrong with it.
+    """
+    try:
+        port = urlsplit(url).port or _HTTPS_PORT
+    except ValueError:
+        port = _HTTPS_PORT
+    return (f"0.0.0.0:{port}",)
 
 
 Address = Annotated[str, AfterValidator(_check_address)]

@@ -26,7 +26,7 @@ def init(  # noqa: PLR0913 - a command's flags are its parameters
     operator: Annotated[str, typer.Option(help="The legal person that runs the site.")],
     trust_domain: Annotated[str, typer.Option(help="The organisation's trust domain, the same at all its sites.")],
     url: Annotated[str, typer.Option(help="Where agents and peers reach the site: https://host:port.")],
-    listen: Annotated[list[str] | None, typer.Option(help="Address to listen on, host:port; may be repeated.")] = None,
+    listen: Annotated[list[str] | None, typer.Option(help="Address to listen on, host:port; else the url's port.")] = None,
     dns: Annotated[list[str] | None, typer.Option(help="Further name or address for the certificate; may be repeated.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -40,11 +40,11 @@ def init(  # noqa: PLR0913 - a command's flags are its parameters
     from datetime import UTC, datetime
 
     from gateway.offline import create_site
-    from gateway.settings import make_settings
+    from gateway.settings import listening, make_settings
     from gateway.sitedir import SitePaths, first_policy
 
     values = {"site": site, "jurisdiction": jurisdiction, "operator": operator, "trust_domain": trust_domain, "url": url}
-    settings = make_settings({**values, "hosts": tuple(dns or ()), **({"listen": tuple(listen)} if listen else {})})
+    settings = make_settings({**values, "hosts": tuple(dns or ()), "listen": tuple(listen or listening(url))})
     root = directory.absolute()
     key = wait_for(create_site(root, settings, first_policy(), datetime.now(UTC)))
     card = SitePaths(root).card

@@ -79,9 +79,12 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
     """
     from datetime import UTC, datetime, timedelta
 
+    from carnet.errors import CallerError
     from gateway import proposals
     from gateway.storage.durable import write_durable
 
+    if out.exists():
+        raise CallerError("E-USAGE", f"{out} exists already", remedy="name another file; a proposal may hold signatures")
     change = proposals.Change(
         roots=tuple(proposals.parse_public(text) for text in root or ()),
         threshold=threshold,

@@ -156,6 +156,40 @@ def test_checks_of_a_new_site_find_nothing(gateway):
     assert gateway("policy", "check", "us/policy/policy.yaml")[1] == "us/policy/policy.yaml: in order\n"
 
 
+def test_a_site_listens_on_the_port_of_its_url(gateway, tmp_path):
+    assert init(gateway, "us", port=9443)[0] == 0
+
+    assert 'listen = ["0.0.0.0:9443"]' in (tmp_path / "us" / "gateway.toml").read_text()
+
+
+def test_a_proposal_never_replaces_a_file_that_may_hold_signatures(gateway, tmp_path):
+    init(gateway, "us")
+    import_bundle(gateway, "us")
+    signed = (tmp_path / "bundle.json").read_bytes()
+
+    assert_failed(
+        gateway("trust", "propose", "bundle.json", "--root", "root.key.pub", "--site", "us/site-card.json"), 2, "E-USAGE"
+    )
+    assert (tmp_path / "bundle.json").read_bytes() == signed
+
+
+def test_a_check_that_fails_prints_one_document(gateway, tmp_path):
+    (tmp_path / "bad.yaml").write_text("rules: []\n")
+
+    status, out, err = gateway("policy", "check", "bad.yaml", "--json")
+
+    assert status == 2
+    assert json.loads(out)["findings"]
+    assert "[E-POLICY]" in err
+
+
+def test_a_place_that_is_no_directory_is_the_callers_mistake(gateway, tmp_path):
+    (tmp_path / "letter").write_text("dear")
+
+    assert_failed(gateway("trust", "new-root", "missing/root.key"), 2, "E-USAGE")
+    assert_failed(init(gateway, "letter/us"), 2, "E-USAGE")
+
+
 def test_a_policy_with_a_mistake_fails_its_check_and_names_the_line(gateway, tmp_path):
     (tmp_path / "bad.yaml").write_text("apiVersion: carnet/policy/v1\nrules: []\n")
 
