@@ -120,8 +120,12 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
             lines = describe(result.view)
             if result.resumed:
                 lines.append("  continued where an earlier push stopped")
-            terminal.done(document, [*lines, sent])
-            return exit_status(result.view)
+            status = exit_status(result.view)
+            if status:
+                terminal.answer(document, lines)
+            else:
+                terminal.done(document, [*lines, sent])
+            return status
 
     raise typer.Exit(wait_for(work()))
 

@@ -11,7 +11,9 @@ Spec:       DESIGN section 11; docs/operations.md section "Exit statuses"
 import asyncio
 import errno
 import json
+import signal
 import sys
+import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -80,8 +82,19 @@ def new_app(text: str, *, environment_prefix: str | None = None) -> typer.Typer:
 
 
 def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end; Ctrl-C cancels it, so temporary files go."""
-    return asyncio.run(work)
+    """Run a coroutine to its end; Ctrl-C and SIGTERM cancel it, so temporary files go."""
+
+    async def supervised() -> Result:
+        current = asyncio.current_task()
+        if current is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+        return await work
+
+    try:
+        return asyncio.run(supervised())
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        # As an interruption itself it would end in the parser, which returns a bare 130.
+        raise Abort from None
 
 
 def run(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
@@ -118,7 +131,7 @@ def _report_interruption(program: str, arguments: Sequence[str]) -> int:
     from carnet.errors import CODES
     from carnet.presentation import EXIT_INTERRUPTED
 
-    problem, remedy = "stopped by Ctrl-C", CODES["E-INTERRUPTED"]
+    problem, remedy = "stopped before the end, by Ctrl-C or SIGTERM", CODES["E-INTERRUPTED"]
     if "--json" in arguments:
         _print_document({"error": "E-INTERRUPTED", "problem": problem, "remedy": remedy, "exit_status": EXIT_INTERRUPTED})
     print(f"{program}: {problem} [E-INTERRUPTED]\nhint: {remedy}", file=sys.stderr)  # noqa: T201 - the error itself

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,6 +172,25 @@ def test_a_bundle_is_not_verified_as_the_word_of_one_site(carnet: Carnet, announ
     assert carnet("verify", bundle) == 0
     assert carnet("verify", bundle, "--site", site) == 2
     assert "[E-USAGE]" in carnet.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_push_that_is_told_to_stop_says_so_with_its_status(announced: dict[str, str], tmp_path: Path, number: int) -> None:
+    source = tmp_path / "large"
+    source.write_bytes(random.Random(number).randbytes(3_000_000))
+    command = [BIN / "carnet", "--config", announced["config"], "push", f"file:{source}", f"stopped:v{int(number)}"]
+    process = subprocess.Popen(
+        [*command, "--limit-rate", "100000", "--progress", "json", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline()  # its first progress
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "[E-INTERRUPTED]" in err
+    assert json.loads(out)["error"] == "E-INTERRUPTED"
 
 
 def test_what_waits_exits_with_3_and_what_is_refused_with_4(carnet: Carnet, patch: Path) -> None:

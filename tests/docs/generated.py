@@ -59,7 +59,7 @@ def exit_statuses() -> str:
         by_status.setdefault(family.exit_status, []).append(f"`{name}`")
     rows = ["| 0 | done | |"]
     rows += [f"| {status} | {_FAMILIES[status]} | {', '.join(names)} |" for status, names in sorted(by_status.items())]
-    rows.append("| 130 | interrupted by Ctrl-C; the same command continues | |")
+    rows.append("| 130 | interrupted by Ctrl-C or SIGTERM; the same command continues | |")
     return "\n".join(["| status | meaning | families |", "|---|---|---|", *rows])
 
 
