@@ -141,8 +141,17 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             finally:
                 worker.stop()
                 await asyncio.wait([working])
+                if not sequencer.done():
+                    await _publish_the_rest(log, settings.timeouts.drain_s)
                 for task in (keeping, watching, following, sequencer):
                     task.cancel()
+
+
+async def _publish_the_rest(log: TransparencyLog, seconds: float) -> None:
+    """Wait until what the last requests logged is published; the next start would do it, but perhaps days later."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await log.settled()
 
 
 def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: TransparencyLog) -> Gateway:

@@ -252,13 +252,13 @@ class Receive:
         """Keep one segment and its row durably; return whether it is new. The acknowledgement follows the sync (P4).
 
         Raises:
+            CapacityError: E-LIMIT uncommitted_bytes_max; the segment is not kept.
             IntegrityError: E-SEGMENT-CORRUPT if `data` does not hash to `segment`.
             Conflict: E-STATE if the transfer takes no more segments. NotFound: E-TRANSFER-UNKNOWN.
         """
         record = await self._services.catalog.read(lambda tx: own_transfer(tx, identity, transfer))
         step(ORIGIN, record.state, "segment")
-        if record.bytes_received + len(data) > self._services.bounds.uncommitted_bytes_max:
-            raise CapacityError("E-LIMIT", f"transfer {transfer} would exceed its bytes", limit="uncommitted_bytes_max")
+        self._require_bytes(record, len(data))
         stored = StoredSegment(id=segment, size=len(data), row=row)
 
         def keep(tx: Transaction) -> bool:
@@ -266,14 +266,24 @@ class Receive:
             state = step(ORIGIN, current.state, "segment")
             if not tx.add_segment(transfer, stored):
                 return False
+            # Asked again: other segments of the transfer may have come since the first time.
+            self._require_bytes(current, stored.size)
             if state != current.state:
                 tx.save_transfer(replace(current, state=state, state_at=tx.now))
             tx.count_segment(transfer, stored.size)
             return True
 
-        async with self._services.guard.holding(segment):
-            await self._services.store.put_if_absent(segment, data)
-            return await self._services.catalog.write(keep)
+        try:
+            async with self._services.guard.holding(segment):
+                await self._services.store.put_if_absent(segment, data)
+                return await self._services.catalog.write(keep)
+        except CapacityError:
+            await self._services.remove_unneeded([segment])
+            raise
+
+    def _require_bytes(self, record: TransferRecord, more: int) -> None:
+        if record.bytes_received + more > self._services.bounds.uncommitted_bytes_max:
+            raise CapacityError("E-LIMIT", f"transfer {record.id} would exceed its bytes", limit="uncommitted_bytes_max")
 
 
 def _log_declared(tx: Transaction, record: TransferRecord) -> None:

@@ -74,6 +74,12 @@ class TransparencyLog:
         while self._sequencer.head.size <= index:
             await self._published.wait()
 
+    async def settled(self) -> None:
+        """Return when every entry that is in the catalog now is under a published checkpoint. Safe to cancel."""
+        size = await self._catalog.read(lambda catalog: catalog.log_size())
+        if size:
+            await self.checkpointed(size - 1)
+
     def checkpoint(self) -> tuple[Checkpoint, str]:
         """Return the newest published checkpoint and its signed note."""
         head = self._sequencer.head
