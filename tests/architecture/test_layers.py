@@ -7,7 +7,10 @@ from tests.architecture.tree import ROOT, graph, imported, report, sources
 
 EDGE = ("gateway.http", "gateway.registry", "gateway.console", "gateway.commands", "gateway.cli")
 ADAPTERS = ("gateway.storage", "gateway.catalog", "gateway.translog", "gateway.lists", "gateway.keyring", "gateway.jobs")
-ASSEMBLERS = ("gateway.assembly", "gateway.maintenance", "gateway.sitedir", "gateway.offline", "gateway.dev", "gateway.commands")
+ASSEMBLERS = (
+    *("gateway.assembly", "gateway.maintenance", "gateway.sitedir", "gateway.offline", "gateway.dev", "gateway.commands"),
+    "gateway.backing_up",
+)
 """What builds a site, keeps it going, or works on one that is not running: the only places that name concrete adapters."""
 PORTS = ("gateway.ports", "gateway.records", "gateway.settings")
 IMPURE = (
