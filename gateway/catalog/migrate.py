@@ -48,6 +48,12 @@ def upgrade(path: Path) -> None:
         _run_migrations(path)
 
 
+def require_catalog(path: Path) -> None:
+    """Raise `CallerError` E-DATABASE if there is no catalog at `path`: an empty one would hide that what was there is lost."""
+    if not path.is_file():
+        raise CallerError("E-DATABASE", f"no catalog at {path}", remedy="restore the site's backup; `init` makes a new site")
+
+
 def check(path: Path) -> None:
     """Return if the catalog at `path` is exactly what this version needs. Blocks.
 
@@ -55,10 +61,7 @@ def check(path: Path) -> None:
         CallerError: E-DATABASE naming the first difference.
         InternalError: E-DATABASE or E-DISK if it cannot be read.
     """
-    if not path.is_file():
-        raise CallerError(
-            "E-DATABASE", f"no catalog at {path}", remedy="run `carnet-gateway init` or `carnet-gateway db upgrade`"
-        )
+    require_catalog(path)
     connection = connect(path, writer=False)
     try:
         revision = _revision(connection)

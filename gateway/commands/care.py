@@ -83,11 +83,12 @@ def check_segments(
 
 def upgrade_database(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Bring the catalog to the revision that this version needs. Stop the server and back the file up first."""
-    from gateway.catalog.migrate import HEAD, upgrade
+    from gateway.catalog.migrate import HEAD, require_catalog, upgrade
     from gateway.settings import load_settings
     from gateway.sitedir import SitePaths
 
     path = SitePaths(load_settings(directory).data_dir).catalog
+    require_catalog(path)
     upgrade(path)
     Terminal(json, quiet, verbose).done({"catalog": str(path), "revision": HEAD}, [f"{path} has revision {HEAD}"])
 

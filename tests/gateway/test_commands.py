@@ -183,6 +183,14 @@ def test_a_check_that_fails_prints_one_document(gateway, tmp_path):
     assert "[E-POLICY]" in err
 
 
+def test_a_lost_catalog_is_not_replaced_by_an_empty_one(gateway, tmp_path):
+    init(gateway, "us")
+    (tmp_path / "us" / "catalog.sqlite").unlink()
+
+    assert_failed(gateway("db", "upgrade", "us"), 2, "E-DATABASE")
+    assert not (tmp_path / "us" / "catalog.sqlite").exists()
+
+
 def test_a_place_that_is_no_directory_is_the_callers_mistake(gateway, tmp_path):
     (tmp_path / "letter").write_text("dear")
 
