@@ -23,7 +23,10 @@ class BinaryReader(Protocol):
         """
 
     def close(self) -> None:
-        """Give back what the reader holds; idempotent."""
+        """Give back what the reader holds; idempotent. Only the thread that reads calls it."""
+
+    def interrupt(self) -> None:
+        """Make a `readinto` that waits for bytes raise. Any thread may call it; nothing is given back."""
 
 
 def _ignore(_digest: Digest, _size: int, /) -> None:

@@ -224,6 +224,9 @@ class _ArchiveReader:
         self._close_file()
         self._entries.close()
 
+    def interrupt(self) -> None:
+        """Do nothing: regular files do not keep anyone waiting."""
+
     def _read_file(self, descriptor: int, buffer: memoryview) -> int:
         wanted = buffer[: self._left]
         with source_errors(shown(self._path)):

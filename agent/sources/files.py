@@ -127,6 +127,9 @@ class FileReader:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def interrupt(self) -> None:
+        """Do nothing: a regular file does not keep anyone waiting."""
+
 
 def open_file(path: str, before: Fingerprint, *, offset: int = 0, size: int | None = None, follow: bool = False) -> FileReader:
     """Return a reader of a file that was watched, of `size` bytes from `offset` (all of it by default).
@@ -157,3 +160,6 @@ class BytesReader:
     def close(self) -> None:
         """Forget the bytes."""
         self._rest = memoryview(b"")
+
+    def interrupt(self) -> None:
+        """Do nothing: bytes in memory do not keep anyone waiting."""

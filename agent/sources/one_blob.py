@@ -137,14 +137,14 @@ class _StreamReader:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._count = 0
-        self._is_closed = False
+        self._is_given_up = False
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Wait for bytes, then fill the start of `buffer`."""
         if not buffer:
             return 0
         while not select.select([self._descriptor], [], [], _LOOK_S)[0]:
-            if self._is_closed:
+            if self._is_given_up:
                 raise CallerError("E-SOURCE", "reading standard input was given up")
         with source_errors("standard input"):
             count = os.readv(self._descriptor, [buffer])
@@ -154,5 +154,8 @@ class _StreamReader:
         return count
 
     def close(self) -> None:
-        """Give up a `readinto` that waits; the descriptor stays open: it is the process's."""
-        self._is_closed = True
+        """Do nothing: the descriptor stays open, it is the process's."""
+
+    def interrupt(self) -> None:
+        """Give up a `readinto` that waits."""
+        self._is_given_up = True

@@ -91,17 +91,20 @@ class ChunkingStage:
         bases: Sequence[Base],
         known: Sequence[KnownSegment],
         emit: Callable[[OpenSegment], None],
+        require_running: Callable[[], None],
         read_base: Callable[[int, int], bytes],
         progress: Progress,
     ) -> None:
         """Learn the chunks of `bases` and of `known` segments; numbers of new segments follow those of `known`.
 
+        `require_running` raises when the push is being stopped; it is asked before each read.
         `read_base` returns the plaintext of a segment of a base, by base (1-based) and number; it may block.
         """
         self._sizes = sizes
         self._lineage_key = lineage_key
         self._bases = bases
         self._emit = emit
+        self._require_running = require_running
         self._read_base = read_base
         self._progress = progress
         self._capacity = row_capacity(sizes)
@@ -158,10 +161,10 @@ class ChunkingStage:
             ]
 
     def interrupt(self) -> None:
-        """Close what is being read, from another thread: a stream that gives nothing is not waited for any longer."""
+        """Let the chunking thread not wait for bytes any longer; called from another thread, after `require_running` raises."""
         reader = self._reader
         if reader is not None:
-            reader.close()
+            reader.interrupt()
 
     def _take(self, part: PartInput) -> None:
         if part.digest is not None and part.digest in self._seen:
@@ -206,6 +209,7 @@ class ChunkingStage:
         places = array("Q")
         held = size = 0
         while True:
+            self._require_running()
             filled = _fill(reader, view[held:])
             hasher.update(view[held : held + filled])
             held += filled

@@ -18,7 +18,11 @@ class PartReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what reading held; idempotent. Another thread may call it to end a `readinto` that waits."""
+        """Release what reading held; idempotent. Only the thread that reads calls it."""
+        ...
+
+    def interrupt(self) -> None:
+        """Make a `readinto` that waits for bytes raise. Any thread may call it; nothing is released."""
         ...
 
 

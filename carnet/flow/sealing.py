@@ -167,7 +167,8 @@ class _Pipeline:
             lineage_key=plan.lineage_key,
             bases=plan.bases,
             known=plan.known,
-            emit=self._emit,
+            emit=self._put,
+            require_running=self._require_running,
             read_base=self._read_base,
             progress=progress,
         )
@@ -210,8 +211,9 @@ class _Pipeline:
         check_id(plan.suite, entry.id, sealed)
         return open_segment(sealed, suite=plan.suite, key=entry.key)
 
-    def _emit(self, segment: OpenSegment) -> None:
-        self._put(segment)
+    def _require_running(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
 
     def _put(self, item: OpenSegment | None) -> None:
         while not self._stop.is_set():

@@ -37,6 +37,9 @@ class Reader:
     def close(self) -> None:
         pass
 
+    def interrupt(self) -> None:
+        pass
+
 
 @dataclass
 class MemoryPart:

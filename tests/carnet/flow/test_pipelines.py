@@ -197,6 +197,42 @@ async def test_a_reader_that_fails_ends_the_push_and_its_threads() -> None:
     assert threading.active_count() <= before + 8
 
 
+async def test_a_reader_that_waits_is_interrupted_and_closed_by_the_thread_that_reads() -> None:
+    """A descriptor closed under another thread's read may be another file's by then."""
+    waiting, interrupted = threading.Event(), threading.Event()
+    used: list[tuple[str, int]] = []
+
+    class Pipe(Reader):
+        def readinto(self, buffer: memoryview, /) -> int:  # noqa: ARG002
+            used.append(("read", threading.get_ident()))
+            waiting.set()
+            assert interrupted.wait(20)
+            raise Breaking
+
+        def interrupt(self) -> None:
+            interrupted.set()
+
+        def close(self) -> None:
+            used.append(("close", threading.get_ident()))
+
+    class Waiting(MemoryPart):
+        def open(self) -> Reader:
+            return Pipe(b"", 1)
+
+    async def push() -> None:
+        await seal(Store(), [Waiting(b"")])
+
+    task = asyncio.create_task(push())
+    assert await asyncio.to_thread(waiting.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert [what for what, _ in used] == ["read", "close"]
+    assert len({thread for _, thread in used}) == 1
+    assert push_threads() == 0
+
+
 async def test_a_sender_that_fails_ends_the_push_and_its_threads() -> None:
     async def send(segment: SealedSegment) -> None:
         raise Unavailable("E-UNREACHABLE", "the link is cut")
