@@ -151,6 +151,14 @@ async def test_nothing_new_is_done_with_a_peer_before_its_set_is_known_nor_after
         world.trust.ground()
 
 
+async def test_a_peer_whose_clock_is_ahead_stops_nothing_here(world):
+    key = await with_peer(world)
+    assert await world.trust.learn_revocations(EU, answer_of(world, key, minutes=4))
+    await world.trust.refresh_revocations()
+
+    world.trust.ground()
+
+
 async def test_a_rolled_back_set_is_refused_also_after_a_restart(world):
     key = await with_peer(world)
     old = answer_of(world, key, 1)

@@ -67,7 +67,7 @@ def answer(world, *, kem=(), checkpoints=None):
 
 async def test_a_new_site_trusts_nothing_and_says_what_to_do(new_world):
     with pytest.raises(IntegrityError) as caught:
-        new_world.trust.require_fresh(new_world.clock.now())
+        new_world.trust.ground()
 
     assert caught.value.code == "E-TRUST"
     assert "trust import" in caught.value.remedy
@@ -152,7 +152,7 @@ async def test_an_expired_bundle_is_held_where_freshness_is_asked_for(world):
     world.clock.advance(days=91)
 
     with pytest.raises(Held) as caught:
-        world.trust.require_fresh(world.clock.now())
+        world.trust.ground()
 
     assert caught.value.code == "E-TRUST-EXPIRED"
     assert world.trust.state().bundle is not None
