@@ -178,15 +178,20 @@ def test_a_bundle_is_not_verified_as_the_word_of_one_site(carnet: Carnet, announ
 def test_a_push_that_is_told_to_stop_says_so_with_its_status(announced: dict[str, str], tmp_path: Path, number: int) -> None:
     source = tmp_path / "large"
     source.write_bytes(random.Random(number).randbytes(3_000_000))
-    command = [BIN / "carnet", "--config", announced["config"], "push", f"file:{source}", f"stopped:v{int(number)}"]
-    process = subprocess.Popen(
+    # What a shell runs in the background ignores Ctrl-C, and so would its children.
+    listens = ["env", "--default-signal=INT"]
+    command = [*listens, BIN / "carnet", "--config", announced["config"], "push", f"file:{source}", f"stopped:v{int(number)}"]
+    with subprocess.Popen(
         [*command, "--limit-rate", "100000", "--progress", "json", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    assert process.stderr.readline()  # its first progress
-    process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline()  # its first progress
+            process.send_signal(number)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
 
     assert process.returncode == 130
     assert "[E-INTERRUPTED]" in err
