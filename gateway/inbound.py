@@ -2,7 +2,7 @@
 
 Everything signed is verified here, against the trust bundle and nothing else, before anything is kept: the originator by its
 site's statement, the waybill and packing list by the originator, the `offer` decision by the origin site with proof that it is
-in that site's log. A key is unwrapped only with the `release` decision, proved the same way.
+in that site's log. What becomes of a key is in `gateway.unwrapping`.
 """
 
 import asyncio
@@ -31,7 +31,6 @@ from carnet.messages import (
 from carnet.packing import PackingList, SegmentList
 from carnet.proof import EntryProof, verify_entry_proof
 from carnet.receipt import Receipt, ReceiptKind
-from carnet.release import open_release
 from carnet.steps import Expected, require_allow, verify_step
 from carnet.timestamps import parse_time
 from carnet.transfer import DELIVERY, DESTINATION, EVENTS_OF_OUTCOME, may, step
@@ -42,9 +41,11 @@ from gateway.deciding import require_signer
 from gateway.deliver import sign_receipt
 from gateway.forward import check_receipt_subject
 from gateway.heads import Heads
+from gateway.ownership import transfer_of_peer
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, StoredSegment, TransferRecord
 from gateway.services import Services
+from gateway.unwrapping import Unwrapping
 
 _LISTED_MAX = 1_000_000
 """Segments of the lists kept parsed, together: 37 MB."""
@@ -79,6 +80,7 @@ class Inbound:
         """Use the site's services."""
         self._services = services
         self._heads = Heads(services)
+        self._unwrapping = Unwrapping(services, self._heads)
         self._listed: OrderedDict[Digest, _Listed] = OrderedDict()
         """What recent packing lists name, by their digest, least recently used first; the lock is for the catalog's threads."""
         self._listed_lock = threading.Lock()
@@ -237,7 +239,7 @@ class Inbound:
         services = self._services
 
         def allowed(tx: Transaction) -> TransferRecord:
-            record = _from_peer(tx, peer, transfer)
+            record = transfer_of_peer(tx, peer, transfer)
             step(DESTINATION, record.state, "segment")
             if self._listed_size(tx, record, segment) != len(data):
                 raise NotFound("E-SEGMENT-UNKNOWN", f"segment {segment} of {len(data)} bytes is not on the list of {transfer}")
@@ -246,7 +248,7 @@ class Inbound:
         await services.catalog.read(allowed)
 
         def keep(tx: Transaction) -> bool:
-            step(DESTINATION, _from_peer(tx, peer, transfer).state, "segment")
+            step(DESTINATION, transfer_of_peer(tx, peer, transfer).state, "segment")
             if not tx.add_segment(transfer, StoredSegment(id=segment, size=len(data))):
                 return False
             tx.count_segment(transfer, len(data))
@@ -278,7 +280,7 @@ class Inbound:
         """Say what is missing, or make the transfer `stored` and answer with the signed receipt."""
 
         def change(tx: Transaction) -> ForwardResponse:
-            record = _from_peer(tx, peer, transfer)
+            record = transfer_of_peer(tx, peer, transfer)
             if record.state != "receiving":
                 return self._answer(tx, record)
             require_signer(tx, self._services, transfer)
@@ -304,72 +306,13 @@ class Inbound:
         bundle = services.trust.ground(peer.site)
         body = message.body
         if isinstance(body, KeyReleaseMessage):
-            await self._take_key(peer, transfer, body, bundle)
+            await self._unwrapping.take_key(peer, transfer, body, bundle)
         elif isinstance(body, ReceiptMessage):
             await self._take_receipt(peer, transfer, body, bundle)
         elif isinstance(body, DecisionMessage):
             await self._take_decision(peer, transfer, body, bundle)
         else:
             await self._take_cancel(peer, transfer, body)
-
-    async def _take_key(self, peer: SpiffeId, transfer: TransferId, body: KeyReleaseMessage, bundle: TrustBundle) -> None:
-        """Verify the release decision and its proof, then unwrap, and keep the key under the at-rest key (P1, P7)."""
-        services = self._services
-
-        def look(tx: Transaction) -> tuple[TransferRecord, PackingList]:
-            found = _from_peer(tx, peer, transfer)
-            require_signer(tx, services, transfer)
-            return found, documents.read_packing(tx, transfer)
-
-        record, packing = await services.catalog.read(look)
-        if record.state != "stored":
-            if record.state in {"receiving", "cancelled", "expired"}:
-                raise Conflict("E-STATE", f"transfer {transfer} is {record.state}, it takes no key")
-            return
-        decision = verify_step(
-            body.step,
-            site=bundle.site(record.origin),
-            trust_domain=bundle.trust_domain,
-            expected=Expected(
-                gate=Gate.RELEASE,
-                transfer=transfer,
-                waybill=packing.waybill,
-                packing=packing.digest,
-                destination=services.site,
-                recipient_key=body.release.key_digest,
-            ),
-        )
-        require_allow(decision, services.clock.now())
-        if decision.trust_version > bundle.version:
-            raise Held(
-                "E-TRUST",
-                f"the release of {transfer} rests on trust bundle {decision.trust_version}, here is {bundle.version}",
-                remedy="import the newer trust bundle at this site",
-            )
-        await self._heads.check(bundle, record.origin, body.step.proof)
-        floor = bundle.lane(record.lane, record.origin).release_floor
-        if floor.approvals or floor.cosignatures:
-            raise Held("E-HELD", f"lane {record.lane} asks for approvals or cosignatures before a key is used; none came with it")
-        private = services.keyring.kem(body.release.key_number)
-        artifact_key = open_release(body.release, packing, private, recipient=services.identity)
-        sealed = services.keyring.seal(artifact_key, transfer.raw)
-        envelope = parse_envelope(body.step.decision).encode()
-
-        def keep(tx: Transaction) -> None:
-            current = _from_peer(tx, peer, transfer)
-            if not may(DESTINATION, current.state, "release"):
-                return
-            tx.put_artifact_key(transfer, sealed)
-            tx.put_document(transfer, documents.decision_name(Gate.RELEASE, services.site), envelope)
-            tx.put_document(transfer, documents.proof_name(Gate.RELEASE, services.site), body.step.proof.encode())
-            tx.save_transfer(replace(current, state=step(DESTINATION, current.state, "release"), state_at=tx.now))
-            tx.append(
-                EntryType.KEY_UNWRAPPED,
-                {"transfer": transfer, "key": body.release.key_digest, "decision": decision.digest},
-            )
-            tx.queue_job("deliver", transfer)
-
-        await services.catalog.write(keep)
 
     async def _take_receipt(self, peer: SpiffeId, transfer: TransferId, body: ReceiptMessage, bundle: TrustBundle) -> None:
         """At the origin: the destination delivered."""
@@ -464,13 +407,6 @@ class Inbound:
             return tx.unpin_transfer(transfer)
 
         await services.remove_unneeded(await services.catalog.write(keep))
-
-
-def _from_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> TransferRecord:
-    record = tx.transfer(transfer)
-    if record is None or record.role != "destination" or record.sender != peer:
-        raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
-    return record
 
 
 def _to_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> tuple[TransferRecord, DeliveryRecord]:

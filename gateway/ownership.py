@@ -12,3 +12,11 @@ def own_transfer(tx: Transaction, identity: SpiffeId, transfer: TransferId) -> T
     if record is None or record.sender != identity:
         raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
     return record
+
+
+def transfer_of_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> TransferRecord:
+    """Return a transfer that `peer` forwards to this site; raise `NotFound` E-TRANSFER-UNKNOWN if it has none of this id."""
+    record = tx.transfer(transfer)
+    if record is None or record.role != "destination" or record.sender != peer:
+        raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
+    return record
