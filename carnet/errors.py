@@ -69,6 +69,7 @@ CODES: Final[dict[str, str]] = {
     "E-LIMIT": "stay below the limit named, or ask the operator to raise it",
     "E-DISK-FULL": "free space on the gateway; the transfer then continues",
     "E-STORE": "run `carnet-gateway store check --read-data`; restore what it names, or send it again",
+    "E-ROW": "find out who wrote to the catalog; restore the backup, or do again what the row says: invite, import, revoke",
     "E-BACKUP": "use another backup; this one is not what was written",
     "E-DISK": "check the disk of the gateway; it stops rather than acknowledge what it cannot keep",
     "E-STATE": "look at the transfer's state with `carnet transfer show`",

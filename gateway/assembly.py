@@ -38,6 +38,7 @@ from gateway.inbound import Inbound
 from gateway.jobs import CatalogJobQueue, Handler, Worker
 from gateway.keyring import FileKeyring
 from gateway.maintenance import INTERVAL_S, Maintenance
+from gateway.offline import row_seal
 from gateway.peers import Peers
 from gateway.policies import PolicyBook
 from gateway.policy_record import record_policy
@@ -87,7 +88,7 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
     check(paths.catalog)
     async with AsyncExitStack() as stack:
         clock = SystemClock()
-        catalog = SqliteCatalog(paths.catalog, clock=clock)
+        catalog = SqliteCatalog(paths.catalog, clock=clock, seal=row_seal(paths, settings.credentials_dir))
         stack.callback(catalog.close)
         local = LocalBlobStore(paths.store)
         stack.callback(local.close)

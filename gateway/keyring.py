@@ -77,6 +77,12 @@ def create_keys(directory: Path) -> None:
     write_durable(directory / "at-rest.key", at_rest.encode("ascii"))
 
 
+def load_row_key(directory: Path, credentials: Path | None) -> bytes:
+    """Return the key that seals rows of the catalog, derived from the at-rest key; raises as `FileKeyring.load`. Blocks."""
+    at_rest = _parse_at_rest(static_key_path("at-rest.key", directory, credentials))
+    return derive_key(SUITE_1, at_rest, "catalog rows")
+
+
 class FileKeyring:
     """The port `Keyring` over key files. Loaded whole at start; `add_kem` is its only change."""
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from carnet.keys import VerifyingKey
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.migrate import check, upgrade
+from gateway.catalog.row_seal import RowSeal
 from gateway.clock import StandingClock, SystemClock
 from gateway.enrolment import SiteFacts
-from gateway.keyring import FileKeyring
+from gateway.keyring import FileKeyring, load_row_key
 from gateway.pki import Authority
 from gateway.settings import GatewaySettings, load_settings
 from gateway.sitedir import SitePaths, create_directory, finish_directory, load_authority, record_site
@@ -60,13 +61,18 @@ async def open_site(directory: Path) -> AsyncIterator[OfflineSite]:
     paths = SitePaths(settings.data_dir)
     check(paths.catalog)
     clock = SystemClock()
-    catalog = SqliteCatalog(paths.catalog, clock=clock, readers=1)
+    catalog = SqliteCatalog(paths.catalog, clock=clock, seal=row_seal(paths, settings.credentials_dir), readers=1)
     try:
         trust = Trust(catalog, None, clock, settings.site)
         await trust.refresh()
         yield OfflineSite(paths, settings, catalog, clock, trust)
     finally:
         catalog.close()
+
+
+def row_seal(paths: SitePaths, credentials: Path | None = None) -> RowSeal:
+    """Return what seals the rows of the site's catalog; the key is read at the first row that needs it."""
+    return RowSeal(lambda: load_row_key(paths.keys, credentials))
 
 
 def open_store(paths: SitePaths) -> LocalBlobStore:
@@ -85,9 +91,10 @@ async def create_site(directory: Path, settings: GatewaySettings, policy: str, n
     """
     paths = SitePaths(directory)
     authority = create_directory(paths, settings, policy, now)  # (1)
-    upgrade(paths.catalog)
+    seal = row_seal(paths)
+    upgrade(paths.catalog, seal)
     keyring = FileKeyring.load(paths.keys)
-    catalog = SqliteCatalog(paths.catalog, clock=StandingClock(now), readers=1)
+    catalog = SqliteCatalog(paths.catalog, clock=StandingClock(now), seal=seal, readers=1)
     try:
         await record_site(catalog, keyring, settings, now)  # (2)
     finally:

@@ -1,7 +1,8 @@
 """What the use cases need from the world, each with its guarantees in words; adapters keep them, contract tests check them.
 
 Durability, order, retry and errors are part of each interface. `Transaction` methods run on the catalog's own threads: they
-never await and see one consistent state.
+never await and see one consistent state. A row that gives rights (identities, invites, turns, site documents) is handed out
+only as this site wrote it: one that somebody else changed is an `IntegrityError` E-ROW.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -138,6 +139,10 @@ class Transaction(Protocol):
         """Return the site's documents whose names start with `prefix`."""
         ...
 
+    def delete_site_document(self, name: str) -> None:
+        """Forget the site's document, if there is one."""
+        ...
+
     # keys at rest
     def put_artifact_key(self, transfer: TransferId, sealed: bytes) -> None:
         """Keep the artifact key of a transfer, sealed under the at-rest key."""
@@ -248,6 +253,10 @@ class Transaction(Protocol):
 
     def invite(self, invite: str) -> InviteRecord | None:
         """Return the invite, used or not, or None."""
+        ...
+
+    def open_invites(self, identity: SpiffeId) -> list[InviteRecord]:
+        """Return the invites of an identity that were not used."""
         ...
 
     def save_invite(self, record: InviteRecord) -> None:

@@ -24,6 +24,7 @@ from carnet.timestamps import format_time
 from gateway.backing_up.contents import MANIFEST, STORE, Manifest, digest_of, segments_in, verify_backup
 from gateway.catalog.engine import connect, translate_database_error
 from gateway.catalog.log_rows import LogRows, SignedHead
+from gateway.catalog.row_seal import keyless
 from gateway.proposals import read_card
 from gateway.settings import FILE_NAME, GatewaySettings
 from gateway.sitedir import CARD_NAME, CATALOG_NAME, SitePaths
@@ -117,7 +118,7 @@ def _snapshot(source: Path, target: Path) -> None:
 
 def _head_of(catalog: Path) -> SignedHead:
     with closing(connect(catalog, writer=False)) as connection:
-        head = LogRows(connection, datetime.now(UTC)).log_head()
+        head = LogRows(connection, datetime.now(UTC), keyless()).log_head()
     if head is None:
         raise CallerError("E-CONFIG", "the site was never served: there is nothing to back up", remedy="serve it once")
     return head

@@ -20,7 +20,7 @@ _USERS = Statement(select(func.count()).select_from(schema.artifacts).where(_a.t
 _t = schema.turns.c
 _SAVE_TURN = upsert(schema.turns)
 _TURN = Statement(
-    select(_t.turn, _t.waybill).where(
+    select(schema.turns).where(
         _t.origin == bindparam("origin"), _t.repository == bindparam("repository"), _t.tag == bindparam("tag")
     )
 )
@@ -78,7 +78,10 @@ class Artifacts(Session):
     def turn(self, origin: SiteName, repository: Repository, tag: Tag) -> tuple[int, Digest] | None:
         """Return turn and waybill digest of the last waybill accepted for this tag from this origin, or None."""
         row = self._one(_TURN, origin=origin, repository=repository, tag=tag)
-        return None if row is None else (row["turn"], Digest(row["waybill"]))
+        if row is None:
+            return None
+        self._checked("turns", f"{origin} {repository}:{tag}", row)
+        return row["turn"], Digest(row["waybill"])
 
     def save_turn(self, origin: SiteName, repository: Repository, tag: Tag, turn: int, waybill: Digest) -> None:
         """Remember the last waybill accepted for a tag.
@@ -89,7 +92,7 @@ class Artifacts(Session):
         kept = self.turn(origin, repository, tag)
         if kept is not None and (turn < kept[0] or (turn == kept[0] and waybill != kept[1])):
             raise IntegrityError("E-ROLLBACK", f"{repository}:{tag} of {origin}: got turn {turn}, turn {kept[0]} is known")
-        self._run(_SAVE_TURN, origin=origin, repository=repository, tag=tag, turn=turn, waybill=waybill)
+        self._run_sealed(_SAVE_TURN, "turns", origin=origin, repository=repository, tag=tag, turn=turn, waybill=waybill)
 
 
 @cache

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 
 from carnet.errors import CarnetError, InternalError, StorageFull, Unavailable
 from gateway.batching import BatchThread, Item
+from gateway.catalog.row_seal import RowSeal
 from gateway.catalog.session import Committed
 from gateway.catalog.transaction import SqliteTransaction
 from gateway.ports import Clock
@@ -75,9 +76,10 @@ def translate_database_error(error: sqlite3.Error) -> CarnetError:
 class SqliteCatalog:
     """Implements `Catalog` on one SQLite file whose schema is current (see `gateway.catalog.migrate`). Close it at the end."""
 
-    def __init__(self, path: Path, *, clock: Clock, readers: int = 2, step: Step = no_step) -> None:
-        """Open the file: one writer, `readers` readers. Blocks, a few milliseconds."""
+    def __init__(self, path: Path, *, clock: Clock, seal: RowSeal, readers: int = 2, step: Step = no_step) -> None:
+        """Open the file: one writer, `readers` readers; `seal` is of the site that it belongs to. Blocks, a few milliseconds."""
         self._clock = clock
+        self._seal = seal
         self._step = step
         self._listeners: list[Listener] = []
         self._writer = connect(path, writer=True)
@@ -129,7 +131,7 @@ class SqliteCatalog:
         try:
             connection.execute("BEGIN")
             try:
-                return question(SqliteTransaction(connection, self._clock.now()))
+                return question(SqliteTransaction(connection, self._clock.now(), self._seal))
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -162,7 +164,7 @@ class SqliteCatalog:
         """Run one change in a savepoint; return its session, or None if it was undone."""
         if not self._writer.in_transaction:
             return None
-        session = SqliteTransaction(self._writer, self._clock.now())
+        session = SqliteTransaction(self._writer, self._clock.now(), self._seal)
         self._writer.execute("SAVEPOINT change")
         try:
             item.result = item.work(session)

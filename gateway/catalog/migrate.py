@@ -11,21 +11,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carnet.errors import CallerError
+from carnet.errors import CallerError, IntegrityError
 from gateway.catalog import schema
 from gateway.catalog.engine import connect, translate_database_error
+from gateway.catalog.row_seal import RowSeal, foreign_rows
 from gateway.storage.durable import make_directory, sync_directory
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine, Table
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this version needs."""
 _VERSION_TABLE = "alembic_version"
+_ROWS_NAMED_MAX = 5
 
 
-def upgrade(path: Path) -> None:
+def upgrade(path: Path, seal: RowSeal) -> None:
     """Make the catalog at `path`, or bring it to the current revision; does nothing if it is current. Blocks.
+
+    Rows that get their seal by this are taken as they are.
 
     Raises:
         InternalError: E-DATABASE or E-DISK.
@@ -45,7 +49,7 @@ def upgrade(path: Path) -> None:
         connection.close()
     sync_directory(path.parent)
     if not is_new:
-        _run_migrations(path)
+        _run_migrations(path, seal)
 
 
 def require_catalog(path: Path) -> None:
@@ -77,9 +81,23 @@ def check(path: Path) -> None:
         connection.close()
 
 
-def run_all_migrations(path: Path) -> None:
+def require_own_rows(path: Path, seal: RowSeal) -> None:
+    """Return if this site wrote each row that gives rights; raise `IntegrityError` E-ROW naming those it did not. Blocks."""
+    connection = connect(path, writer=False)
+    try:
+        found = [f"{table} {ascii(key)[:200]}" for table, key in foreign_rows(connection, seal)]
+    except sqlite3.Error as error:
+        raise translate_database_error(error) from error
+    finally:
+        connection.close()
+    if found:
+        said = "; ".join(found[:_ROWS_NAMED_MAX]) + ("; ..." if len(found) > _ROWS_NAMED_MAX else "")
+        raise IntegrityError("E-ROW", f"{len(found)} rows of the catalog were not written by this site: {said}")
+
+
+def run_all_migrations(path: Path, seal: RowSeal) -> None:
     """Bring a catalog from any revision, or from an empty file, to the current one by migrations alone. Blocks."""
-    _run_migrations(path)
+    _run_migrations(path, seal)
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -98,16 +116,18 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _run_migrations(path: Path) -> None:
+def _run_migrations(path: Path, seal: RowSeal) -> None:
     from alembic import command
     from alembic.config import Config
 
     engine = _engine(path)
     try:
         with engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # or each ALTER would be a transaction of its own
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
             config.attributes["connection"] = connection
+            config.attributes["seal"] = seal
             command.upgrade(config, "head")
     finally:
         engine.dispose()

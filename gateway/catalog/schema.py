@@ -19,6 +19,11 @@ metadata = MetaData(
 )
 
 
+def _mac() -> Column[bytes]:
+    """Return the seal of a row that gives rights (`gateway.catalog.row_seal`)."""
+    return Column("mac", LargeBinary)
+
+
 def _transfer_key(*, primary: bool = False) -> Column[str]:
     return Column("transfer", Text, ForeignKey("transfers.id", ondelete="CASCADE"), primary_key=primary, nullable=False)
 
@@ -92,6 +97,7 @@ site_documents = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    _mac(),
 )
 
 artifact_keys = Table(
@@ -160,6 +166,7 @@ turns = Table(
     Column("tag", Text, primary_key=True),
     Column("turn", BigInteger, nullable=False),
     Column("waybill", Text, nullable=False),
+    _mac(),
     sqlite_with_rowid=False,
 )
 
@@ -171,6 +178,7 @@ identities = Table(
     Column("grants", Text, nullable=False),
     Column("enrolled_at", BigInteger),
     Column("statement", LargeBinary),
+    _mac(),
 )
 
 invites = Table(
@@ -182,6 +190,8 @@ invites = Table(
     Column("secret_sha256", LargeBinary, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
+    _mac(),
+    Index(None, "identity"),
 )
 
 jobs = Table(

@@ -3,6 +3,7 @@
 It also notes what the transaction touched, so that listeners hear of it after the commit and never before.
 
 Rules:      1. a session is used by one thread and forgotten after its transaction  2. times are whole microseconds in UTC
+            3. a row of a table with seals is written with its seal, and not used without it
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import TypeAlias
 
 from carnet.encoding import JsonValue
 from carnet.identifiers import TransferId
+from gateway.catalog.row_seal import COLUMN, RowSeal
 from gateway.catalog.statements import Statement
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,10 +60,11 @@ class Committed:
 class Session:
     """Runs statements in the current transaction of `connection`."""
 
-    def __init__(self, connection: sqlite3.Connection, now: datetime) -> None:
-        """Take a connection that is inside a transaction, and the time of that transaction."""
+    def __init__(self, connection: sqlite3.Connection, now: datetime, seal: RowSeal) -> None:
+        """Take a connection that is inside a transaction, the time of that transaction, and what seals rows."""
         self._connection = connection
         self._now = now
+        self._seal = seal
         self._touched: set[TransferId] = set()
         self._jobs_changed = False
         self._log_size: int | None = None
@@ -81,6 +84,15 @@ class Session:
 
     def _run_many(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> sqlite3.Cursor:
         return self._connection.executemany(statement.sql, rows)
+
+    def _run_sealed(self, statement: Statement, table: str, /, **values: Value) -> sqlite3.Cursor:
+        """Write a whole row of a table with seals."""
+        return self._run(statement, **values, **{COLUMN: self._seal.seal(table, values)})
+
+    def _checked(self, table: str, key: str, row: sqlite3.Row) -> sqlite3.Row:
+        """Return a whole row that this site wrote; raise `IntegrityError` E-ROW for any other."""
+        self._seal.require(table, key, dict(row))
+        return row
 
     def _one(self, statement: Statement, /, **values: Value) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self._run(statement, **values).fetchone()

@@ -91,10 +91,12 @@ _DOCUMENTS = Statement(
 )
 _DELETE_DOCUMENT = Statement(delete(schema.documents).where(_o.transfer == bindparam("transfer"), _o.name == bindparam("name")))
 _s = schema.site_documents.c
+_SITE_TABLE = "site_documents"
 _PUT_SITE_DOCUMENT = upsert(schema.site_documents)
-_SITE_DOCUMENT = Statement(select(_s.body).where(_s.name == bindparam("name")))
+_DELETE_SITE_DOCUMENT = Statement(delete(schema.site_documents).where(_s.name == bindparam("name")))
+_SITE_DOCUMENT = Statement(select(schema.site_documents).where(_s.name == bindparam("name")))
 _SITE_DOCUMENTS = Statement(
-    select(_s.name, _s.body).where(_s.name >= bindparam("first"), _s.name < bindparam("last")).order_by(_s.name).limit(LIMIT)
+    select(schema.site_documents).where(_s.name >= bindparam("first"), _s.name < bindparam("last")).order_by(_s.name).limit(LIMIT)
 )
 _k = schema.artifact_keys.c
 _PUT_KEY = upsert(schema.artifact_keys)
@@ -246,17 +248,21 @@ class Documents(Session):
 
     def put_site_document(self, name: str, body: bytes) -> None:
         """Keep `body` under `name` for the site, replacing what was there."""
-        self._run(_PUT_SITE_DOCUMENT, name=name, body=body)
+        self._run_sealed(_PUT_SITE_DOCUMENT, _SITE_TABLE, name=name, body=body)
 
     def site_document(self, name: str) -> bytes | None:
         """Return the site's document, or None."""
         row = self._one(_SITE_DOCUMENT, name=name)
-        return None if row is None else row["body"]
+        return None if row is None else self._checked(_SITE_TABLE, name, row)["body"]
 
     def site_documents(self, prefix: str) -> dict[str, bytes]:
         """Return the site's documents whose names start with `prefix`, by name."""
         found = self._all(_SITE_DOCUMENTS, first=prefix, last=prefix + _LAST_CHARACTER, limit=_DOCUMENTS_MAX)
-        return {row["name"]: row["body"] for row in found}
+        return {row["name"]: self._checked(_SITE_TABLE, row["name"], row)["body"] for row in found}
+
+    def delete_site_document(self, name: str) -> None:
+        """Forget the site's document, if there is one."""
+        self._run(_DELETE_SITE_DOCUMENT, name=name)
 
     def put_artifact_key(self, transfer: TransferId, sealed: bytes) -> None:
         """Keep the artifact key of a transfer, sealed under the at-rest key."""

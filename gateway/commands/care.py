@@ -84,23 +84,30 @@ def check_segments(
 def upgrade_database(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Bring the catalog to the revision that this version needs. Stop the server and back the file up first."""
     from gateway.catalog.migrate import HEAD, require_catalog, upgrade
+    from gateway.offline import row_seal
     from gateway.settings import load_settings
     from gateway.sitedir import SitePaths
 
-    path = SitePaths(load_settings(directory).data_dir).catalog
+    settings = load_settings(directory)
+    paths = SitePaths(settings.data_dir)
+    path = paths.catalog
     require_catalog(path)
-    upgrade(path)
+    upgrade(path, row_seal(paths, settings.credentials_dir))
     Terminal(json, quiet, verbose).done({"catalog": str(path), "revision": HEAD}, [f"{path} has revision {HEAD}"])
 
 
 def check_database(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """Tell whether the catalog is exactly what this version needs."""
-    from gateway.catalog.migrate import HEAD, check
+    """Tell whether the catalog is exactly what this version needs, and this site wrote each row that gives rights."""
+    from gateway.catalog.migrate import HEAD, check, require_own_rows
+    from gateway.offline import row_seal
     from gateway.settings import load_settings
     from gateway.sitedir import SitePaths
 
-    path = SitePaths(load_settings(directory).data_dir).catalog
+    settings = load_settings(directory)
+    paths = SitePaths(settings.data_dir)
+    path = paths.catalog
     check(path)
+    require_own_rows(path, row_seal(paths, settings.credentials_dir))
     Terminal(json, quiet, verbose).done({"catalog": str(path), "revision": HEAD}, [f"{path} is in order, revision {HEAD}"])
 
 

@@ -161,7 +161,8 @@ class LiveSite:
         await asyncio.wait([listening, self._task], return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
             listening.cancel()
-            await self._task
+            ended, self._task = self._task, None
+            await ended
             raise AssertionError("the site ended before it served")
 
     async def stop(self) -> None:

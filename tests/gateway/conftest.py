@@ -12,7 +12,7 @@ from carnet.keys import SigningKey
 from gateway.catalog.engine import SqliteCatalog
 from gateway.enrolment import Enrolment, SiteFacts
 from gateway.keyring import FileKeyring
-from gateway.offline import create_site
+from gateway.offline import create_site, row_seal
 from gateway.pki import Authority
 from gateway.proposals import Change, propose, read_card, unsigned
 from gateway.settings import GatewaySettings, make_settings
@@ -84,7 +84,7 @@ async def open_world(directory: Path, *, imported: bool = True):
     settings = settings_for()
     await create_site(directory, settings, first_policy(), clock.now())
     paths = SitePaths(directory)
-    catalog = SqliteCatalog(paths.catalog, clock=clock, readers=1)
+    catalog = SqliteCatalog(paths.catalog, clock=clock, seal=row_seal(paths), readers=1)
     try:
         keyring, authority, log = FileKeyring.load(paths.keys), load_authority(paths), SeenLog()
         trust = Trust(catalog, None, clock, settings.site)

@@ -8,6 +8,7 @@ from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName
 from carnet.suites import segment_id
 from gateway.catalog import migrate
 from gateway.catalog.engine import SqliteCatalog
+from gateway.catalog.row_seal import RowSeal
 from gateway.records import DeliveryRecord, TransferRecord
 
 START = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
@@ -15,6 +16,7 @@ AGENT = SpiffeId("spiffe://acme.example/site/us/agent/builder")
 CONSUMER = SpiffeId("spiffe://acme.example/site/us/agent/cluster")
 LANE = LaneName("us-eu")
 APP = Repository("app")
+SEAL = RowSeal(lambda: bytes(32))
 
 
 class ManualClock:
@@ -49,8 +51,8 @@ class Failpoint:
 
 def open_catalog(directory: Path, *, clock: ManualClock | None = None, **settings) -> SqliteCatalog:
     path = directory / "catalog.sqlite"
-    migrate.upgrade(path)
-    return SqliteCatalog(path, clock=clock or ManualClock(), **settings)
+    migrate.upgrade(path, SEAL)
+    return SqliteCatalog(path, clock=clock or ManualClock(), seal=SEAL, **settings)
 
 
 def transfer_id(number: int) -> TransferId:

@@ -7,6 +7,7 @@ from sqlalchemy import create_engine, pool
 
 from carnet.errors import CallerError
 from gateway.catalog import migrate, schema
+from tests.gateway.samples import SEAL
 
 
 @pytest.fixture
@@ -31,29 +32,29 @@ def run(path, text):
 
 
 def test_a_new_catalog_passes_the_check(path):
-    migrate.upgrade(path)
+    migrate.upgrade(path, SEAL)
 
     migrate.check(path)
 
 
 def test_a_new_catalog_is_readable_by_its_owner_only(path):
-    migrate.upgrade(path)
+    migrate.upgrade(path, SEAL)
 
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_upgrading_twice_changes_nothing(path):
-    migrate.upgrade(path)
+    migrate.upgrade(path, SEAL)
     before = describe(path)
 
-    migrate.upgrade(path)
+    migrate.upgrade(path, SEAL)
 
     assert describe(path) == before
 
 
 def test_the_migrations_from_empty_lead_to_the_same_tables(path, tmp_path):
-    migrate.upgrade(path)
-    migrate.run_all_migrations(tmp_path / "migrated.sqlite")
+    migrate.upgrade(path, SEAL)
+    migrate.run_all_migrations(tmp_path / "migrated.sqlite", SEAL)
 
     migrate.check(tmp_path / "migrated.sqlite")
     ours, theirs = describe(path), describe(tmp_path / "migrated.sqlite")
@@ -62,7 +63,7 @@ def test_the_migrations_from_empty_lead_to_the_same_tables(path, tmp_path):
 
 
 def test_alembic_finds_no_difference_between_migrations_and_tables(path):
-    migrate.run_all_migrations(path)
+    migrate.run_all_migrations(path, SEAL)
     engine = create_engine(f"sqlite:///{path}", poolclass=pool.NullPool)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -91,7 +92,7 @@ def test_a_missing_file_is_refused(path):
     ],
 )
 def test_any_difference_is_refused_and_named(path, change, named):
-    migrate.upgrade(path)
+    migrate.upgrade(path, SEAL)
     run(path, change)
 
     with pytest.raises(CallerError) as refusal:

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.catalog import artifacts, identities, log_rows, migrate, segments, transfers, work
 from gateway.catalog.statements import Statement
+from tests.gateway.samples import SEAL
 
 MODULES = (artifacts, identities, log_rows, segments, transfers, work)
 BUILT = {
@@ -26,7 +27,7 @@ IN_ORDER = ("artifacts USING PRIMARY KEY", "identities USING INDEX", "transfers 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory):
     path = tmp_path_factory.mktemp("catalog") / "catalog.sqlite"
-    migrate.upgrade(path)
+    migrate.upgrade(path, SEAL)
     connection = sqlite3.connect(path)
     yield connection
     connection.close()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from carnet.errors import CallerError
 from carnet.identifiers import LaneName, Repository, SiteName, Tag
 from carnet.timestamps import format_time
-from tests.gateway.samples import AGENT, APP, CONSUMER, LANE, START, delivery, digest, transfer, transfer_id
+from tests.gateway.samples import AGENT, APP, CONSUMER, LANE, SEAL, START, delivery, digest, transfer, transfer_id
 
 
 async def test_a_transfer_comes_back_as_it_was_saved(catalog):
@@ -75,9 +75,9 @@ def paged(tmp_path):
     from gateway.catalog.migrate import upgrade
     from gateway.catalog.transaction import SqliteTransaction
 
-    upgrade(tmp_path / "paged.sqlite")
+    upgrade(tmp_path / "paged.sqlite", SEAL)
     connection = connect(tmp_path / "paged.sqlite", writer=True)
-    transaction = SqliteTransaction(connection, START)
+    transaction = SqliteTransaction(connection, START, SEAL)
     for number in range(1, 21):
         transaction.save_transfer(transfer(number))
     yield lambda limit, before: transaction.transfers(limit=limit, before=before)
