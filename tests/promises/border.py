@@ -89,10 +89,14 @@ class Wire:
 
 @dataclass
 class ServedSite(LiveSite):
-    """A site in a process of its own; `wrapper` stands before its command, `failpoint` is kind, step and number."""
+    """A site in a process of its own; `wrapper` stands before its command, `failpoint` is kind, step and number.
+
+    `overrides` are settings by their environment variables, `LIMITS__DISK_RESERVE_BYTES` for example.
+    """
 
     wrapper: tuple[str, ...] = ()
     failpoint: tuple[str, str, int] | None = None
+    overrides: dict[str, str] = field(default_factory=dict)
     verbose: bool = False
     said: list[str] = field(default_factory=list)
     process: asyncio.subprocess.Process | None = None
@@ -104,6 +108,7 @@ class ServedSite(LiveSite):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CARNET_")}
         environment["CARNET_GATEWAY_TIMEOUTS__DRAIN_S"] = "2"
         environment["CARNET_GATEWAY_LOG_LEVEL"] = "debug" if self.verbose else "warning"
+        environment |= {f"CARNET_GATEWAY_{name}": value for name, value in self.overrides.items()}
         failpoint = () if self.failpoint is None else tuple(str(part) for part in self.failpoint)
         command = [*self.wrapper, sys.executable, "-m", "tests.promises.served", str(self.directory), *failpoint]
         self.process = await asyncio.create_subprocess_exec(
