@@ -175,7 +175,7 @@ def _path_error(error: Exception) -> "CarnetError | None":
 
     An E-DISK for a path that does not exist or is closed is the caller's to put right, not the disk's.
     """
-    from carnet.errors import CallerError, CarnetError, Unavailable
+    from carnet.errors import CallerError, CarnetError, InternalError, Unavailable
 
     if isinstance(error, CarnetError) and error.code == "E-DISK" and isinstance(error.__cause__, _WRONG_PATH):
         error = error.__cause__
@@ -188,6 +188,8 @@ def _path_error(error: Exception) -> "CarnetError | None":
         )
     if error.filename is not None and isinstance(error, _WRONG_PATH):
         return CallerError("E-USAGE", f"cannot use {place}: {reason}", remedy="check the path, and who may read and write there")
+    if error.errno in (errno.EROFS, errno.EIO):
+        return InternalError("E-DISK", f"cannot use {place}: {reason}", remedy="check the disk, and how it is mounted")
     return None
 
 

@@ -21,10 +21,17 @@ def serve_until_stopped(serve: Callable[[asyncio.Event], Coroutine[Any, Any, Non
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.set_exception_handler(_report)
         await serve(stop)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(supervise())
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what no task awaited; a `SystemExit` is on its way out of the loop already, with words of its own."""
+    if not isinstance(context.get("exception"), SystemExit):
+        loop.default_exception_handler(context)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -1,4 +1,4 @@
-"""Fixtures: served sites behind wires, and the tools of the kernel that these tests need; without them they are skipped, loudly."""
+"""Fixtures: served sites behind wires, and the tools of the kernel that are needed; a test without them is skipped, loudly."""
 
 import os
 import shutil
@@ -9,14 +9,14 @@ import pytest
 
 from tests.faults.mounts import Mounts, can_mount
 from tests.promises.border import Border, border_from
-from tests.promises.kills import served
 from tests.promises.conftest import pytest_asyncio_loop_factories, template
+from tests.promises.kills import served
 
 __all__ = ["pytest_asyncio_loop_factories", "template"]
 
 
 @pytest.fixture
-async def served_border(template: Path, tmp_path: Path) -> AsyncIterator[Border]:  # noqa: F811 - the fixture of that name
+async def served_border(template: Path, tmp_path: Path) -> AsyncIterator[Border]:
     """Both sites as processes, not started."""
     async with border_from(template, tmp_path / "world", served="us eu") as made:
         for name in ("us", "eu"):

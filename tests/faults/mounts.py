@@ -14,7 +14,7 @@ _SIZE = 192 * 1024 * 1024
 class Image:
     """An ext4 file system in a file, mounted over `target` through a loop device that does direct I/O.
 
-    What a program wrote and did not sync is in the page cache only, so the file holds at every moment what a power cut would leave.
+    What was written and not synced is in the page cache only, so the file holds at every moment what a power cut would leave.
     """
 
     file: Path
@@ -92,7 +92,7 @@ class Mounts:
 
 
 def remount(directory: Path, how: str) -> None:
-    """Mount what is at `directory` again, `ro` or `rw`."""
+    """Mount what is at `directory` again: `ro`, `rw`, or `abort`, which is what ext4 does when its journal fails."""
     _run("mount", "-o", f"remount,{how}", str(directory))
 
 
