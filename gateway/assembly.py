@@ -46,6 +46,7 @@ from gateway.receive import Receive
 from gateway.release import Release
 from gateway.remembered import Remembered
 from gateway.reserve import DiskReserve, ReservingBlobStore
+from gateway.route import Routes
 from gateway.services import Bounds, Services
 from gateway.settings import GatewaySettings, parse_address
 from gateway.sitedir import SitePaths, forget_restored, is_restored, load_authority
@@ -116,6 +117,7 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             policies=policies,
             access=Access(),
             peer=peers.client,
+            courier=Routes(peers, store),
             bounds=_bounds(settings),
             reserve=reserve,
         )

@@ -5,8 +5,7 @@ before the `offer` decision is under a checkpoint, and the destination checks th
 decision, it is taken again first.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from carnet.decision import Gate, Outcome
@@ -14,7 +13,6 @@ from carnet.encoding import encode_base64
 from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, IntegrityError, Unavailable
-from carnet.flow.client import PeerClient
 from carnet.identifiers import SegmentId, SiteName, TransferId
 from carnet.messages import ForwardRequest, ForwardResponse, ReasonView
 from carnet.receipt import Receipt, ReceiptKind
@@ -22,14 +20,11 @@ from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
+from gateway.courier import Line
 from gateway.deciding import is_current, judge_signer, judge_waybill, record_decision, require_signer, signed_step
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
-
-_CONNECTIONS = 4
-_COUNT_EVERY = 32
-"""Segments between two updates of the delivery's counters."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Forward:
             bundle = services.trust.ground(destination)
             if not await self._still_allowed(load, destination, bundle):
                 return
-            await self._send(load, destination, bundle)
+            await self._send(load, destination, bundle, job)
         except _NoLongerWanted:
             await services.catalog.write(lambda tx: tx.queue_job("send-cancel", job.key))
         except CarnetError as error:
@@ -94,9 +89,9 @@ class Forward:
 
         return await services.catalog.write(decide)
 
-    async def _send(self, load: _Load, destination: SiteName, bundle: TrustBundle) -> None:
+    async def _send(self, load: _Load, destination: SiteName, bundle: TrustBundle, job: JobRecord) -> None:
         services, transfer = self._services, load.record.id
-        client = services.peer(destination)
+        line = await services.courier.line(transfer, destination, job)
         offer = await signed_step(services, transfer, Gate.OFFER, destination)
         request = ForwardRequest(
             transfer=transfer,
@@ -109,16 +104,16 @@ class Forward:
             revocations=services.trust.own_revocations().revocations,
         )
         await self._check_wanted(transfer, destination)
-        answer = await client.forward_declare(request)
+        answer = await line.declare(request)
         seen: tuple[SegmentId, ...] = ()
         while answer.missing and answer.missing != seen:
             seen = answer.missing
-            await self._send_segments(client, transfer, destination, load.sizes, answer.missing)
-            answer = await client.forward_commit(transfer)
+            await self._send_segments(line, transfer, destination, load.sizes, answer.missing)
+            answer = await line.commit()
         if answer.missing:
             raise Unavailable("E-SEGMENT-MISSING", f"{destination} still misses {len(answer.missing)} segments of {transfer}")
         if answer.receipt is None and answer.state == "receiving":
-            answer = await client.forward_commit(transfer)
+            answer = await line.commit()
         if answer.receipt is None:
             await services.catalog.write(lambda tx: end_refused(tx, transfer, destination, f"it is {answer.state} there"))
             return
@@ -144,7 +139,7 @@ class Forward:
 
     async def _send_segments(
         self,
-        client: PeerClient,
+        line: Line,
         transfer: TransferId,
         destination: SiteName,
         sizes: dict[SegmentId, int],
@@ -155,16 +150,11 @@ class Forward:
             raise IntegrityError("E-SEGMENT-UNKNOWN", f"{destination} asks for {unexpected[0]}, which is not on the segment list")
         services = self._services
 
-        async def send(segment: SegmentId) -> int:
-            data = await services.store.get(segment)
-            await client.put_segment(transfer, segment, data, None)
-            return len(data)
-
         async def count(segments: int, sent: int) -> None:
             await services.catalog.write(lambda tx: _count(tx, transfer, destination, segments, sent))
             await self._check_wanted(transfer, destination)
 
-        await _in_parallel(missing, send, count)
+        await line.send({segment: sizes[segment] for segment in missing}, count)
 
     def _check_receipt(self, answer: ForwardResponse, load: _Load, destination: SiteName, bundle: TrustBundle) -> Receipt:
         if answer.receipt is None:
@@ -266,33 +256,3 @@ def _stored(tx: Transaction, transfer: TransferId, destination: SiteName, receip
         )
         tx.append(EntryType.RECEIPT_RECEIVED, {"transfer": transfer, "destination": destination, "receipt": receipt.digest})
         tx.queue_job("release", f"{transfer}/{destination}")
-
-
-async def _in_parallel(
-    segments: Sequence[SegmentId],
-    send: Callable[[SegmentId], Awaitable[int]],
-    count: Callable[[int, int], Awaitable[None]],
-) -> None:
-    """Send every segment over a few connections; `count` is told now and then how much went."""
-    remaining = iter(segments)
-    done = sent = 0
-
-    async def work() -> None:
-        nonlocal done, sent
-        for segment in remaining:
-            size = await send(segment)
-            sent += size  # one step after the await: several of these run at once
-            done += 1
-            if done >= _COUNT_EVERY:
-                segments_done, bytes_sent, done, sent = done, sent, 0, 0
-                await count(segments_done, bytes_sent)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_CONNECTIONS):
-                group.create_task(work())
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    finally:
-        if done:
-            await count(done, sent)

@@ -20,7 +20,7 @@ from carnet.errors import CarnetError, Unavailable
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.session import Committed
 from gateway.catalog.work import LEASE
-from gateway.ports import Clock, JobQueue
+from gateway.ports import Awaiting, Clock, JobQueue
 from gateway.records import JobRecord
 from gateway.telemetry import events
 
@@ -160,6 +160,8 @@ class Worker:
         except asyncio.CancelledError:
             # Shielded: the job must be given back although this task is ending. After a lost lease it changes nothing.
             await asyncio.shield(self._settle(job, self._queue.retry(job, delay_s=0.0, error="interrupted")))
+        except Awaiting as awaited:
+            await self._settle(job, self._queue.retry(job, delay_s=awaited.seconds, error=str(awaited)))
         except Unavailable as error:
             await self._give_back(job, max(float(error.retry_after_s), self._backoff(job, BACKOFF_UNAVAILABLE_S)), str(error))
         except CarnetError as error:

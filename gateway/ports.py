@@ -289,6 +289,15 @@ class Catalog(Protocol):
         ...
 
 
+class Awaiting(Exception):
+    """The other site's answer is on its way. The job is queued again when it comes, at the latest after `seconds`."""
+
+    def __init__(self, problem: str, seconds: float) -> None:
+        """Say in `problem` what is awaited."""
+        super().__init__(problem)
+        self.seconds = seconds
+
+
 class JobQueue(Protocol):
     """Leases jobs to workers; a job runs at least once, so handlers are idempotent."""
 

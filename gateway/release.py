@@ -92,7 +92,7 @@ class Release:
         services = self._services
         try:
             if await self._may_send(job.key):
-                await self._send_key(transfer, destination)
+                await self._send_key(transfer, destination, job)
         except Conflict as error:
             problem = error.problem
             await services.catalog.write(lambda tx: end_refused(tx, transfer, destination, problem))
@@ -125,7 +125,7 @@ class Release:
             return False
         return await services.catalog.write(lambda tx: self._record(tx, key, judgement))
 
-    async def _send_key(self, transfer: TransferId, destination: SiteName) -> None:
+    async def _send_key(self, transfer: TransferId, destination: SiteName, job: JobRecord) -> None:
         """Log that the key leaves, wait until that is under a checkpoint, then send it (P1, P5)."""
         services = self._services
 
@@ -145,9 +145,8 @@ class Release:
         await services.log.checkpointed(index)
         proof = await signed_step(services, transfer, Gate.RELEASE, destination)
         message = KeyReleaseMessage(number=_KEY_RELEASE_NUMBER, release=release, step=proof)
-        await services.peer(destination).message(
-            transfer, SiteMessage(body=message, revocations=services.trust.own_revocations().revocations)
-        )
+        line = await services.courier.line(transfer, destination, job)
+        await line.message(SiteMessage(body=message, revocations=services.trust.own_revocations().revocations))
 
     async def send_cancel(self, job: JobRecord) -> None:
         """Tell the destination that this transfer's key will not come."""
@@ -157,7 +156,8 @@ class Release:
         )
         text = next((str(reason[0].get("text", "")) for reason in reasons if reason), "cancelled at the origin")
         message = CancelMessage(number=_CANCEL_NUMBER, reason=text)
-        await self._services.peer(destination).message(transfer, SiteMessage(body=message))
+        line = await self._services.courier.line(transfer, destination, job)
+        await line.message(SiteMessage(body=message))
 
 
 def _begun_name(destination: SiteName) -> str:

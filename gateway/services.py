@@ -12,6 +12,7 @@ from carnet.flow.client import PeerClient
 from carnet.identifiers import SegmentId, SiteName, SpiffeId
 from carnet.release import site_recipient
 from gateway.access import Access
+from gateway.courier import Courier
 from gateway.policies import PolicyBook
 from gateway.ports import BlobStore, Catalog, Clock, Keyring, Log
 from gateway.reserve import DiskReserve
@@ -50,6 +51,8 @@ class Services:
     access: Access
     peer: Callable[[SiteName], PeerClient]
     """Returns the client for another site; connections are made when first used."""
+    courier: Courier
+    """Returns the line to another site about a transfer, over relays or not."""
     bounds: Bounds = field(default_factory=Bounds)
     guard: SegmentGuard = field(default_factory=SegmentGuard)
     reserve: DiskReserve = field(default_factory=lambda: DiskReserve(Path(), 0))

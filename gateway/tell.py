@@ -39,7 +39,7 @@ class Tell:
         receipt, index, origin = await services.catalog.read(read)
         proof = await services.log.prove(index, ("transfer", "receipt"))
         message = ReceiptMessage(number=_RECEIPT_NUMBER, receipt=documents.envelope_json(receipt), proof=proof)
-        await self._send(transfer, origin, SiteMessage(body=message))
+        await self._send(job, origin, SiteMessage(body=message))
 
     async def decision(self, job: JobRecord) -> None:
         """Send the `receipt` decision that was not `allow`."""
@@ -49,10 +49,11 @@ class Tell:
         if state not in {"held", "quarantined", "denied"}:
             return  # decided otherwise meanwhile; that has a message of its own
         step = await signed_step(services, transfer, Gate.RECEIPT, services.site)
-        await self._send(transfer, origin, SiteMessage(body=DecisionMessage(number=_DECISION_NUMBER, step=step)))
+        await self._send(job, origin, SiteMessage(body=DecisionMessage(number=_DECISION_NUMBER, step=step)))
 
-    async def _send(self, transfer: TransferId, origin: SiteName, message: SiteMessage) -> None:
-        await self._services.peer(origin).message(transfer, message)
+    async def _send(self, job: JobRecord, origin: SiteName, message: SiteMessage) -> None:
+        line = await self._services.courier.line(TransferId(job.key), origin, job)
+        await line.message(message)
 
 
 def _origin(tx: Transaction, transfer: TransferId) -> SiteName:

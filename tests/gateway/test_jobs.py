@@ -6,6 +6,7 @@ import pytest
 from carnet.errors import CallerError, Unavailable
 from gateway.clock import SystemClock
 from gateway.jobs import CatalogJobQueue, Worker
+from gateway.ports import Awaiting
 from tests.gateway.samples import Failpoint, Killed, open_catalog
 
 
@@ -73,6 +74,18 @@ async def test_a_job_that_becomes_due_later_runs_then(catalog):
         await queue(catalog, "x", delay_s=0.2)
         assert not handler.done.is_set()
         await asyncio.wait_for(handler.done.wait(), 5)
+
+
+async def test_a_job_that_awaits_an_answer_runs_again_as_soon_as_it_is_queued(catalog):
+    handler = Recorder(count=2, failures=[Awaiting("the answer of eu", 3600)])
+    async with working(catalog, {"deliver": handler}):
+        await queue(catalog, "x")
+        await asyncio.wait_for(handler.started.wait(), 5)
+        assert not handler.done.is_set()
+        await queue(catalog, "x")
+        await asyncio.wait_for(handler.done.wait(), 5)
+
+    assert await jobs_left(catalog) == {}
 
 
 async def test_each_kind_has_its_handler_and_other_kinds_wait(catalog):
