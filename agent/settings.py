@@ -45,6 +45,8 @@ class AgentSettings(FileSettings):
     """The identity directory that `carnet enroll` wrote."""
     root_fingerprint: Digest | None = None
     """The trust bundle's roots, asserted when set; sealed lanes need it from here, not from an invite."""
+    person_key: Path | None = None
+    """The signing key of the person who works here, for `carnet approve` and `carnet reject`."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     """Segments in flight at once."""
     limit_rate: Annotated[int, Field(ge=1)] | None = None
@@ -83,7 +85,9 @@ def load_settings(given: Path | None = None) -> AgentSettings:
     missing = CallerError("E-NOT-ENROLLED", f"no {FILE_NAME} was found and CARNET_URL and CARNET_SITE are not set")
     found = read_settings(AgentSettings, path, without_file=missing)
     base = path.parent.resolve() if path else user_settings_file().parent
-    return AgentSettings.model_validate({**found.model_dump(), "identity_dir": base / found.identity_dir.expanduser()})
+    person_key = None if found.person_key is None else base / found.person_key.expanduser()
+    placed = {"identity_dir": base / found.identity_dir.expanduser(), "person_key": person_key}
+    return AgentSettings.model_validate({**found.model_dump(), **placed})
 
 
 def encode_settings(url: str, site: SiteName, identity_dir: Path, root_fingerprint: Digest | None = None) -> str:

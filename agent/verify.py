@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from carnet.approval import Approval, Verdict
 from carnet.checkpoint import log_origin
 from carnet.decision import Decision
 from carnet.encoding import JsonValue, parse_json
@@ -83,10 +84,25 @@ def _verify_envelope(envelope: Envelope, identity: AgentIdentity, site: SiteName
         kem = open_kem_statement(envelope, bundle)
         _check_site(kem.site, site)
         return Verified(f"KEM key {kem.number} of {kem.site}", f"site {kem.site}", kem.to_json())
+    if kind == Approval.payload_type:
+        return _verify_approval(envelope, bundle)
     if kind in _AGENT_DOCUMENTS:
         statement = _AGENT_DOCUMENTS[kind].open(envelope, [identity.signing_key.public])
         return Verified(_noun(kind), f"{identity.id} (this machine)", statement.to_json())
     raise CallerError("E-SOURCE", f"a document of type {ascii(kind)[:80]} is not one this version knows")
+
+
+def _verify_approval(envelope: Envelope, bundle: TrustBundle) -> Verified:
+    """Check an approval by itself: by a key of that person, in a role of theirs. For what it counts, the site that holds says."""
+    claimed = Approval.read_unverified(envelope)
+    person = next((one for one in bundle.people if one.name == claimed.person), None)
+    if person is None:
+        raise IntegrityError("E-SIGNATURE", f"nobody called {claimed.person} is in trust bundle {bundle.version}")
+    approval = Approval.open(envelope, person.keys)
+    if approval.role not in person.roles:
+        raise IntegrityError("E-TRUST", f"{person.name} does not hold the role {approval.role} in trust bundle {bundle.version}")
+    what = "approval" if approval.verdict is Verdict.APPROVE else "rejection"
+    return Verified(f"{what} by {person.name} ({approval.role})", f"{person.name}", approval.to_json())
 
 
 def _check_site(signer: SiteName, wanted: SiteName | None) -> None:

@@ -37,6 +37,7 @@ CODES: Final[dict[str, str]] = {
     "E-SOURCE-CHANGED": "the source changed while it was read; push again when it is at rest",
     # policy
     "E-HELD": "wait for what is missing, or ask the persons named; `carnet transfer show` tells both",
+    "E-APPROVALS": "collect the approvals that are missing with `carnet approve`; `carnet transfer show` names roles and people",
     "E-DENIED": "change what the rule names, or ask the owner of the policy",
     "E-QUARANTINED": "ask the destination's security officer; the bytes are kept, nobody can read them",
     "E-POLICY": "correct the policy file at the line named",

@@ -30,6 +30,8 @@ from carnet.timestamps import Timestamp
 from carnet.waybill import Declarations
 
 _VIEWS_MAX = 1_000
+_APPROVALS_MAX = 64
+_ROLES_MAX = 64
 EnvelopeJson = dict[str, Any]
 """A DSSE envelope as JSON; `carnet.envelope.parse_envelope` reads it."""
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
@@ -171,13 +173,21 @@ class ForwardResponse(Message):
     receipt: EnvelopeJson | None = None
 
 
+class ApprovedHold(Message):
+    """The hold that persons were asked about, with the proof that it is logged, and what they signed."""
+
+    hold: SignedStep
+    approvals: Annotated[tuple[EnvelopeJson, ...], Field(max_length=_APPROVALS_MAX)]
+
+
 class KeyReleaseMessage(Message):
-    """Origin to destination: the key, the decision that lets it go, and the proof."""
+    """Origin to destination: the key, the decision that lets it go, and the proof; and the approvals that it rests on."""
 
     kind: Literal["key-release"] = "key-release"
     number: Annotated[int, Field(ge=0)]
     release: KeyRelease
     step: SignedStep
+    approved: ApprovedHold | None = None
 
 
 class ReceiptMessage(Message):
@@ -214,6 +224,61 @@ class SiteMessage(Message):
     """The sender's newest revocation set."""
 
 
+class NeedView(Message):
+    """How many approvals of a role a hold asks for, how many are there, and who may give the others."""
+
+    role: Text
+    count: Annotated[int, Field(ge=1)]
+    given: Annotated[int, Field(ge=0)] = 0
+    people: Annotated[tuple[Text, ...], Field(max_length=TRUST_ENTRIES_MAX)] = ()
+
+
+class GivenView(Message):
+    """What one person said about a hold."""
+
+    person: Text
+    role: Text
+    verdict: Literal["approve", "reject"]
+    at: Timestamp
+    reason: Text | None = None
+
+
+class ApprovalsView(Message):
+    """The decision request that is open for a delivery: what it needs, who has answered, until when."""
+
+    request: Digest
+    gate: Literal["offer", "release"]
+    until: Timestamp
+    needed: Annotated[tuple[NeedView, ...], Field(max_length=_ROLES_MAX)]
+    given: Annotated[tuple[GivenView, ...], Field(max_length=_APPROVALS_MAX)] = ()
+
+
+class ApprovalRequest(Message):
+    """The signed documents from which a person builds the decision request of one delivery, and the approvals there are."""
+
+    destination: SiteName
+    gate: Literal["offer", "release"]
+    waybill: EnvelopeJson
+    agent_statement: EnvelopeJson
+    packing_list: EnvelopeJson
+    hold: SignedStep
+    approvals: Annotated[tuple[EnvelopeJson, ...], Field(max_length=_APPROVALS_MAX)] = ()
+
+
+class ApprovalRequests(Message):
+    """What is open for approval about one transfer: one request a delivery."""
+
+    bytes_max: ClassVar[int] = 16 * REQUEST_JSON_BYTES_MAX
+    transfer: TransferId
+    requests: Annotated[tuple[ApprovalRequest, ...], Field(max_length=DESTINATIONS_MAX)] = ()
+
+
+class ApproveRequest(Message):
+    """A person's signed word about one decision request."""
+
+    approval: EnvelopeJson
+
+
 class DeliveryView(Message):
     """One delivery as the origin knows it."""
 
@@ -226,6 +291,7 @@ class DeliveryView(Message):
     segments_sent: int = 0
     bytes_sent: Bytes = 0
     error: Text | None = None
+    approvals: ApprovalsView | None = None
     stored_receipt: EnvelopeJson | None = None
     delivered_receipt: EnvelopeJson | None = None
 

@@ -66,7 +66,7 @@ def transfer_segment(of: TransferId, segment_id: SegmentId) -> str:
 
 
 def transfer_action(of: TransferId, action: str) -> str:
-    """Return the path of `rows`, `commit`, `cancel`, `retry` or `messages` of a transfer."""
+    """Return the path of `rows`, `commit`, `cancel`, `retry`, `approvals` or `messages` of a transfer."""
     return f"{TRANSFERS}/{of}/{action}"
 
 

@@ -163,6 +163,15 @@ class RevocationState:
         if reason is not None:
             raise NotAuthorised("E-REVOKED", f"{statement.identity} is revoked by its site ({reason})")
 
+    def revoked_keys(self, bundle: TrustBundle) -> frozenset[str]:
+        """Return the key ids under which no person signs any more: keys that a site took back, and all keys of its persons."""
+        keys = {one.keyid for known in self.sets.values() for one in known.content.signing_keys}
+        named = {
+            one.identity.name for known in self.sets.values() for one in known.content.identities if one.identity.kind == "person"
+        }
+        keys.update(key.keyid for person in bundle.people if person.name in named for key in person.keys)
+        return frozenset(keys)
+
     def is_kem_revoked(self, statement: KemStatement) -> bool:
         """Tell whether the site took this KEM key back."""
         newest = self.newest(statement.site)

@@ -12,8 +12,10 @@ from carnet.errors import IntegrityError, PeerError
 from carnet.identifiers import SegmentId, SiteName, TransferId
 from carnet.messages import ReasonView
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, ORIGIN, may, step
+from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
+from gateway.approving import judge_delivery, queue_review, record_delivery
 from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision
 from gateway.deliver import judge_order, make_visible
 from gateway.forward import parse_delivery_key
@@ -54,7 +56,7 @@ class Admit:
             destination: judge_waybill(services, bundle, gate, waybill, destination=destination)
             for destination in record.destinations
         }
-        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgements))
+        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgements, bundle))
         await services.remove_unneeded(orphans)
 
     async def offer(self, job: JobRecord) -> None:
@@ -69,12 +71,17 @@ class Admit:
             record = tx.transfer(transfer)
             for delivery in tx.deliveries(transfer):
                 if record is not None and record.state == "admitted" and delivery.destination == destination:
-                    self._settle(tx, record, waybill, delivery, judgement)
+                    self._settle(tx, record, waybill, delivery, judgement, bundle)
 
         await services.catalog.write(decide)
 
     def _decide(
-        self, tx: Transaction, transfer: TransferId, waybill: Waybill, judgements: dict[SiteName, Judgement]
+        self,
+        tx: Transaction,
+        transfer: TransferId,
+        waybill: Waybill,
+        judgements: dict[SiteName, Judgement],
+        bundle: TrustBundle,
     ) -> list[SegmentId]:
         """Record every delivery's decision and the transfer's; return the segments that a denial leaves unneeded."""
         record = tx.transfer(transfer)
@@ -82,7 +89,8 @@ class Admit:
             return []
         tx.append(EntryType.TRANSFER_INSPECTED, {"transfer": transfer, "artifact": waybill.artifact})
         settled = [
-            self._settle(tx, record, waybill, delivery, judgements[delivery.destination]) for delivery in tx.deliveries(transfer)
+            self._settle(tx, record, waybill, delivery, judgements[delivery.destination], bundle)
+            for delivery in tx.deliveries(transfer)
         ]
         best = min(settled, key=lambda judgement: judgement.outcome.strictness)
         state = step(ORIGIN, record.state, EVENTS_OF_OUTCOME["admit"][best.outcome])
@@ -93,32 +101,40 @@ class Admit:
         return tx.unpin_transfer(transfer)
 
     def _settle(
-        self, tx: Transaction, record: TransferRecord, waybill: Waybill, delivery: DeliveryRecord, judgement: Judgement
+        self,
+        tx: Transaction,
+        record: TransferRecord,
+        waybill: Waybill,
+        delivery: DeliveryRecord,
+        judgement: Judgement,
+        bundle: TrustBundle,
     ) -> Judgement:
         """Record the decision about one delivery, queue what follows, and return it; one past its decision is left alone."""
+        services, destination = self._services, delivery.destination
         at_home = judgement.gate is Gate.RECEIPT
-        if at_home:
-            judgement = judge_order(tx, judgement, record, waybill)
-        judgement = judge_signer(tx, self._services, judgement, record.id)
-        event = EVENTS_OF_OUTCOME["receipt" if at_home else "offer"][judgement.outcome]
-        if not may(DELIVERY, delivery.state, event):
+        if not may(DELIVERY, delivery.state, "deliver" if at_home else "offer-allow"):
             return judgement
-        record_decision(tx, self._services, judgement, record, destination=delivery.destination)
-        state = step(DELIVERY, delivery.state, event)
-        tx.save_delivery(
-            replace(
-                delivery,
-                state=state,
-                state_at=tx.now,
-                outcome=judgement.outcome,
-                reasons=judgement.reason_rows(),
-                segments=record.segments,
-            )
+        if at_home:
+            judgement = judge_signer(tx, services, judge_order(tx, judgement, record, waybill), record.id)
+            record_decision(tx, services, judgement, record, destination=destination)
+        else:
+            judgement = judge_delivery(tx, services, bundle, judgement, record, destination)
+            record_delivery(tx, services, judgement, record, destination)
+        state = step(DELIVERY, delivery.state, EVENTS_OF_OUTCOME["receipt" if at_home else "offer"][judgement.outcome])
+        saved = replace(
+            delivery,
+            state=state,
+            state_at=delivery.state_at if state == delivery.state else tx.now,
+            outcome=judgement.outcome,
+            reasons=judgement.reason_rows(),
+            segments=record.segments,
         )
+        tx.save_delivery(saved)
+        queue_review(tx, services, saved)
         if state == "sending":
-            tx.queue_job("forward", f"{record.id}/{delivery.destination}")
+            tx.queue_job("forward", f"{record.id}/{destination}")
         elif state == "delivered":
-            make_visible(tx, self._services, record, waybill)
+            make_visible(tx, services, record, waybill)
         return judgement
 
 

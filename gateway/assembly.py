@@ -20,6 +20,7 @@ from carnet.release import site_recipient
 from carnet.trust import Site
 from gateway.access import Access
 from gateway.admit import Admit
+from gateway.approvals import Approvals
 from gateway.artifacts import Artifacts
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.migrate import check
@@ -71,6 +72,7 @@ class Gateway:
     receive: Receive
     inbound: Inbound
     transfers: Transfers
+    approvals: Approvals
     artifacts: Artifacts
     enrolment: Enrolment
     trust: Trust
@@ -158,10 +160,12 @@ async def _publish_the_rest(log: TransparencyLog, seconds: float) -> None:
 
 
 def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: TransparencyLog) -> Gateway:
+    transfers = Transfers(services, changes)
     return Gateway(
         receive=Receive(services, Commit(services)),
         inbound=Inbound(services),
-        transfers=Transfers(services, changes),
+        transfers=transfers,
+        approvals=Approvals(services, transfers),
         artifacts=Artifacts(services),
         enrolment=enrolment,
         trust=services.trust,
@@ -194,6 +198,7 @@ def _bounds(settings: GatewaySettings) -> Bounds:
     return Bounds(
         open_transfers_max=limits.open_transfers_max,
         transfer_hours=limits.transfer_hours,
+        hold_hours=limits.hold_hours,
         uncommitted_bytes_max=limits.uncommitted_bytes_max,
     )
 
@@ -217,6 +222,7 @@ def _handlers(services: Services) -> dict[str, Handler]:
         "deliver": deliver.run,
         "tell-delivered": tell.delivered,
         "tell-decision": tell.decision,
+        "review": Expire(services).review,
     }
 
 

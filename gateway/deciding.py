@@ -5,9 +5,11 @@ the same words everywhere. A decision is acted upon only while it is current: sa
 waybill's signer not revoked.
 """
 
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
+from carnet.approval import united
 from carnet.decision import Decision, Gate, Outcome, Reason
 from carnet.encoding import JsonValue, canonical
 from carnet.errors import NotAuthorised, Refused
@@ -38,6 +40,19 @@ class Judgement:
     trust_version: int
     outcome: Outcome
     extra: tuple[ReasonView, ...] = ()
+    floor: Mapping[str, int] = field(default_factory=dict)
+    """The approvals that the lane asks for, beside those of policy."""
+    asks: bool = False
+    """It is a hold that approvals would satisfy."""
+    stands: bool = False
+    """It is the very hold that was recorded last."""
+    until: datetime | None = None
+    """It rests on something that ends then."""
+
+    @property
+    def needed(self) -> dict[str, int]:
+        """The approvals asked for, by role."""
+        return united({need.role: need.count for need in self.decision.approvals}, self.floor)
 
     @property
     def policy(self) -> Digest:
@@ -58,7 +73,7 @@ class Judgement:
         if outcome.strictness <= self.outcome.strictness:
             return self
         reason = ReasonView(rule=rule, outcome=outcome.value, text=text, remedy=remedy)
-        return Judgement(self.gate, self.decision, self.facts, self.trust_version, outcome, (reason,))
+        return replace(self, outcome=outcome, extra=(reason,), asks=False, stands=False)
 
 
 def judge_declaration(services: Services, bundle: TrustBundle, request: DeclareRequest, origin: Origin) -> list[Judgement]:
@@ -108,7 +123,7 @@ def _judge(services: Services, bundle: TrustBundle, gate: Gate, facts: Facts) ->
     return Judgement(gate, decision, Digest.of(canonical(named)), bundle.version, decision.outcome)
 
 
-def record_decision(
+def draft_decision(
     tx: Transaction,
     services: Services,
     judgement: Judgement,
@@ -117,14 +132,18 @@ def record_decision(
     destination: SiteName | None = None,
     consumer: SpiffeId | None = None,
     recipient_key: str | None = None,
-) -> int:
-    """Sign, keep and log the decision in this transaction; return the index of its log entry."""
+) -> Decision:
+    """Return the decision as it would be signed now."""
     packing = documents.read_packing(tx, record.id)
+    by_policy = reasons(judgement.decision)
+    known = {reason.rule for reason in by_policy}
     built_in = tuple(
-        Reason.model_validate({"rule": view.rule, "outcome": view.outcome, "text": view.text, "remedy": view.remedy})
+        Reason.model_validate({"rule": view.rule, "outcome": view.outcome, "text": view.text, "remedy": view.remedy or None})
         for view in judgement.extra
+        if view.rule not in known
     )
-    decision = Decision(
+    end = tx.now + timedelta(hours=judgement.decision.valid_for_h)
+    return Decision(
         gate=judgement.gate,
         outcome=judgement.outcome,
         site=services.site,
@@ -137,10 +156,26 @@ def record_decision(
         policy=judgement.policy,
         trust_version=judgement.trust_version,
         facts=judgement.facts,
-        reasons=(*built_in, *reasons(judgement.decision))[:REASONS_MAX],
-        obligations=obligations(judgement.decision),
+        reasons=(*built_in, *by_policy)[:REASONS_MAX],
+        obligations=obligations(judgement.decision, judgement.floor),
         at=format_time(tx.now),
-        not_after=format_time(tx.now + timedelta(hours=judgement.decision.valid_for_h)),
+        not_after=format_time(end if judgement.until is None else min(end, judgement.until)),
+    )
+
+
+def record_decision(
+    tx: Transaction,
+    services: Services,
+    judgement: Judgement,
+    record: TransferRecord,
+    *,
+    destination: SiteName | None = None,
+    consumer: SpiffeId | None = None,
+    recipient_key: str | None = None,
+) -> int:
+    """Sign, keep and log the decision in this transaction; return the index of its log entry."""
+    decision = draft_decision(
+        tx, services, judgement, record, destination=destination, consumer=consumer, recipient_key=recipient_key
     )
     party = str(destination or consumer)
     tx.put_document(record.id, documents.decision_name(judgement.gate, party), decision.sign(services.keyring.signing).encode())
@@ -152,7 +187,7 @@ def record_decision(
             "outcome": judgement.outcome.value,
             "party": party,
             "policy": judgement.policy,
-            "waybill": packing.waybill,
+            "waybill": decision.waybill,
         },
     )
     tx.put_document(record.id, documents.decision_index_name(judgement.gate, party), str(index).encode("ascii"))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from carnet.encoding import JsonValue, parse_object
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import InternalError
-from carnet.identifiers import SiteName, SpiffeId, TransferId
+from carnet.identifiers import Digest, SiteName, SpiffeId, TransferId
 from carnet.limits import STATEMENT_BYTES_MAX
 from carnet.packing import PackingList, SegmentList
 from carnet.release import KeyRelease
@@ -22,6 +22,7 @@ WAYBILL = "waybill"
 AGENT_STATEMENT = "agent-statement"
 PACKING_LIST = "packing-list"
 SEGMENT_LIST = "segment-list"
+APPROVAL = "approval/"
 
 
 def release_name(recipient: SpiffeId) -> str:
@@ -37,6 +38,31 @@ def decision_name(gate: str, party: str) -> str:
 def decision_index_name(gate: str, party: str) -> str:
     """Return the name under which the decision's log index is kept, as decimal text."""
     return f"decision-index/{gate}/{party}"
+
+
+def hold_name(gate: str, party: str) -> str:
+    """Return the name of the last decision at `gate` that holds for approvals; later decisions do not replace it."""
+    return f"hold/{gate}/{party}"
+
+
+def hold_index_name(gate: str, party: str) -> str:
+    """Return the name under which that hold's log index is kept, as decimal text."""
+    return f"hold-index/{gate}/{party}"
+
+
+def approval_name(request: Digest, person: str) -> str:
+    """Return the name of a person's approval of a request: there is at most one. Without a person, the prefix of them all."""
+    return f"{APPROVAL}{request}/{person}"
+
+
+def key_sent_name(destination: str) -> str:
+    """Return the name of the document that says that a sending of the key was begun: the index of its log entry."""
+    return f"key-released/{destination}"
+
+
+def key_refused_name(decision: Digest) -> str:
+    """Return the name of the document that says why a key that came with this release decision was not used."""
+    return f"key-refused/{decision}"
 
 
 def proof_name(what: str, site: SiteName) -> str:

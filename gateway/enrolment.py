@@ -20,13 +20,14 @@ from typing import Final, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from carnet.encoding import JsonValue
+from carnet.encoding import JsonValue, canonical, parse_json
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
-from carnet.errors import NotAuthorised, PeerError
+from carnet.errors import CallerError, NotAuthorised, PeerError
 from carnet.identifiers import AgentName, SiteName, SpiffeId
 from carnet.invite import SECRET_BYTES, Invite, decode_secret
 from carnet.keys import KemPublicKey, VerifyingKey
+from carnet.limits import STATEMENT_BYTES_MAX
 from carnet.messages import EnrollRequest, EnrollResponse, RenewRequest, RenewResponse
 from carnet.timestamps import format_time, parse_time
 from carnet.trust import AgentStatement
@@ -39,6 +40,9 @@ from gateway.trusting import Trust
 
 INVITE_LIFE: Final = timedelta(hours=1)
 STATEMENT_LIFE: Final = timedelta(days=30)
+_OWNERS_MAX = 31
+"""Owners that an invite names; with the operator they are as many as a statement may have."""
+_OWNER_CHARS_MAX = 255
 _STATEMENT_BACKDATE = timedelta(minutes=5)
 
 
@@ -155,6 +159,7 @@ class Enrolment:
         if invite.used_at is not None:
             return self._repeat(transaction, invite, keys)
         transaction.save_invite(replace(invite, used_at=transaction.now))
+        transaction.put_site_document(_owners_name(invite.identity), transaction.site_document(_owners_name(invite.id)) or b"[]")
         statement = self._state(transaction, invite.identity, keys.signing, keys.kem)
         if transaction.identity(invite.identity) is not None:
             mark_replaced(transaction, invite.identity)
@@ -204,7 +209,7 @@ class Enrolment:
             site=self._facts.site,
             signing_key=signing,
             kem_key=kem,
-            owners=(self._facts.operator,),
+            owners=tuple(dict.fromkeys((self._facts.operator, *_owners(transaction, identity)))),
             not_before=format_time(start if floor is None else max(start, floor)),
             not_after=format_time(transaction.now + STATEMENT_LIFE),
         )
@@ -223,6 +228,8 @@ class InviteOrder:
     name: AgentName
     grants: tuple[str, ...]
     url: str
+    owners: tuple[str, ...] = ()
+    """Who answers for the agent, beside the operator: they approve nothing that it seals."""
     life: timedelta = INVITE_LIFE
 
 
@@ -235,6 +242,7 @@ async def make_invite(catalog: Catalog, facts: SiteFacts, ca_fingerprint: str, t
     """
     for grant in order.grants:
         parse_grant(grant)
+    _check_owners(order.owners)
     secret, number = secrets.token_bytes(SECRET_BYTES), secrets.token_hex(16)
     identity = SpiffeId.make(facts.trust_domain, facts.site, "agent", order.name)
     pinned = trust.state().current.roots.fingerprint
@@ -248,10 +256,33 @@ async def make_invite(catalog: Catalog, facts: SiteFacts, ca_fingerprint: str, t
             expires_at=transaction.now + order.life,
         )
         transaction.save_invite(record)
-        transaction.append(EntryType.AGENT_INVITED, {"identity": identity, "invite": number, "grants": list(order.grants)})
+        transaction.put_site_document(_owners_name(number), canonical(list(order.owners)))
+        fields: dict[str, JsonValue] = {"identity": identity, "invite": number, "grants": list(order.grants)}
+        transaction.append(EntryType.AGENT_INVITED, {**fields, "owners": list(order.owners)})
 
     await catalog.write(change)
     return Invite(url=order.url, site=facts.site, name=order.name, ca=ca_fingerprint, root=pinned, id=number, secret=secret)
+
+
+def _owners_name(of: str) -> str:
+    """Return the name of the site document with the owners that an invite names, or that an identity has by its last one."""
+    return f"owners/{of}"
+
+
+def _owners(transaction: Transaction, identity: SpiffeId) -> tuple[str, ...]:
+    body = transaction.site_document(_owners_name(identity))
+    found = [] if body is None else parse_json(body, bytes_max=STATEMENT_BYTES_MAX)
+    return tuple(str(name) for name in found) if isinstance(found, list) else ()
+
+
+def _check_owners(owners: tuple[str, ...]) -> None:
+    if len(owners) > _OWNERS_MAX:
+        raise CallerError("E-USAGE", f"{len(owners)} owners, at most {_OWNERS_MAX} are named in a statement")
+    for owner in owners:
+        if not 0 < len(owner) <= _OWNER_CHARS_MAX or not owner.isprintable():
+            raise CallerError(
+                "E-USAGE", f"not an owner's name: {ascii(owner)[:80]}", remedy="write one line of 1 to 255 characters"
+            )
 
 
 def _parse_keys(request: EnrollRequest) -> _AgentKeys:

@@ -20,8 +20,9 @@ from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
+from gateway.approving import judge_delivery, queue_review, record_delivery
 from gateway.courier import Line
-from gateway.deciding import is_current, judge_signer, judge_waybill, record_decision, require_signer, signed_step
+from gateway.deciding import is_current, judge_waybill, require_signer, signed_step
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
@@ -73,19 +74,22 @@ class Forward:
         asked = judge_waybill(services, bundle, Gate.OFFER, load.waybill, destination=destination)
 
         def decide(tx: Transaction) -> bool:
-            judgement = judge_signer(tx, services, asked, transfer)
+            outcome = None
             for delivery in _delivery(tx, transfer, destination):
-                event = EVENTS_OF_OUTCOME["offer"][judgement.outcome]
-                if not may(DELIVERY, delivery.state, event):
+                if not may(DELIVERY, delivery.state, "offer-allow"):
                     return False
-                record_decision(tx, services, judgement, load.record, destination=destination)
-                state = step(DELIVERY, delivery.state, event)
-                tx.save_delivery(
-                    replace(delivery, state=state, state_at=tx.now, outcome=judgement.outcome, reasons=judgement.reason_rows())
+                judgement = judge_delivery(tx, services, bundle, asked, load.record, destination)
+                record_delivery(tx, services, judgement, load.record, destination)
+                outcome = judgement.outcome
+                state = step(DELIVERY, delivery.state, EVENTS_OF_OUTCOME["offer"][outcome])
+                saved = replace(
+                    delivery, state=state, state_at=tx.now, outcome=judgement.outcome, reasons=judgement.reason_rows()
                 )
+                tx.save_delivery(saved)
+                queue_review(tx, services, saved)
                 if state != "sending":
                     tx.queue_job("send-cancel", f"{transfer}/{destination}")
-            return judgement.outcome is Outcome.ALLOW
+            return outcome is Outcome.ALLOW
 
         return await services.catalog.write(decide)
 

@@ -24,7 +24,7 @@ from carnet.limits import TRUST_BUNDLE_BYTES_MAX
 from carnet.statement import parse_model
 from carnet.suites import SUITE_1
 from carnet.timestamps import format_time
-from carnet.trust import Lane, LaneMode, Person, Roots, Site, SiteCard, TrustBundle
+from carnet.trust import ApprovalFloor, Lane, LaneMode, Person, ReleaseFloor, Roots, Site, SiteCard, TrustBundle
 
 EXPIRES_DAYS: Final = 90
 """Default life of a bundle; the workflow of renewing it is one `propose --from`, the signatures, one import a site."""
@@ -43,6 +43,8 @@ class Change:
     cards: tuple[SiteCard, ...] = ()
     lanes: tuple[Lane, ...] = ()
     people: tuple[Person, ...] = ()
+    floors: tuple[tuple[LaneName, ReleaseFloor], ...] = ()
+    """What lanes, new ones or those of the bundle before, ask for before a key leaves."""
     without: tuple[str, ...] = ()
     """Names of sites, lanes and people that the new bundle lacks."""
     life: timedelta = timedelta(days=EXPIRES_DAYS)
@@ -147,6 +149,21 @@ def parse_person(text: str) -> Person:
         raise CallerError("E-USAGE", f"person {ascii(name)[:80]}: {_first(error)}") from None
 
 
+def parse_floor(text: str) -> tuple[LaneName, ReleaseFloor]:
+    """Return lane and floor in `LANE=ROLE:COUNT[,ROLE:COUNT]...`, or `LANE=none`; raise `CallerError` E-USAGE otherwise."""
+    name, mark, rest = text.partition("=")
+    pieces = [] if rest == "none" else [piece.rpartition(":") for piece in rest.split(",")]
+    if not mark or not all(role and count.isascii() and count.isdigit() for role, _, count in pieces):
+        raise CallerError(
+            "E-USAGE", f"not a floor: {ascii(text)[:120]}", remedy="write LANE=ROLE:COUNT[,ROLE:COUNT]... or LANE=none"
+        )
+    try:
+        needs = tuple(ApprovalFloor(role=role, count=int(count)) for role, _, count in pieces)
+        return LaneName(name), ReleaseFloor(approvals=needs)
+    except ValidationError as error:
+        raise CallerError("E-USAGE", f"floor of {ascii(name)[:80]}: {_first(error)}") from None
+
+
 def read_bounded(path: Path, bytes_max: int) -> bytes:
     """Return the content of a small file; raise `CallerError` E-CONFIG naming it if it is missing, unreadable or longer."""
     try:
@@ -163,6 +180,7 @@ def _build(before: TrustBundle | None, change: Change, version: int, now: dateti
     keys = change.roots or (before.roots.keys if before else ())
     if not keys:
         raise CallerError("E-USAGE", "a first bundle needs its roots", remedy="give --root for each, and --threshold")
+    lanes = before.lanes if before else ()
     threshold = change.threshold or (before.roots.threshold if before and not change.roots else len(keys))
     sites = _merge(before.sites if before else (), (card.site() for card in change.cards), change.without)
     if not sites:
@@ -175,7 +193,7 @@ def _build(before: TrustBundle | None, change: Change, version: int, now: dateti
             trust_domain=_trust_domain(before, change.cards),
             roots=Roots(keys=keys, threshold=threshold),
             sites=sites,
-            lanes=_merge(before.lanes if before else (), change.lanes, change.without),
+            lanes=_with_floors(_merge(lanes, change.lanes, change.without), lanes, dict(change.floors)),
             people=_merge(before.people if before else (), change.people, change.without),
             policy_owners=before.policy_owners if before else (),
             witnesses=before.witnesses if before else (),
@@ -197,6 +215,21 @@ def _merge(before: Iterable[Named], added: Iterable[Named], without: tuple[str, 
     """Return entries by name: those before, replaced or followed by those added, without those named."""
     named = {entry.name: entry for entry in before} | {entry.name: entry for entry in added}
     return tuple(entry for name, entry in named.items() if name not in without)
+
+
+def _with_floors(lanes: tuple[Lane, ...], before: tuple[Lane, ...], floors: dict[LaneName, ReleaseFloor]) -> tuple[Lane, ...]:
+    """Return the lanes with their floors: a lane that is given anew keeps the one it had, unless another is given for it."""
+    unknown = sorted(set(floors) - {lane.name for lane in lanes})
+    if unknown:
+        raise CallerError("E-USAGE", f"no lane {unknown[0]} to give a floor to", remedy="name a lane of the proposal")
+    kept = {lane.name: lane.release_floor for lane in before}
+    found = []
+    for lane in lanes:
+        old = lane.release_floor if lane.release_floor != ReleaseFloor() else kept.get(lane.name, lane.release_floor)
+        new = floors.get(lane.name)
+        floor = old if new is None else new.model_copy(update={"cosignatures": old.cosignatures})
+        found.append(lane.model_copy(update={"release_floor": floor}))
+    return tuple(found)
 
 
 def _first(error: ValidationError) -> str:

@@ -6,19 +6,22 @@ versions; when any of these moved before the message leaves, it is taken again.
 
 from dataclasses import replace
 
-from carnet.decision import Gate, Outcome
+from carnet.approval import needs_of
+from carnet.decision import Decision, Gate, Outcome
 from carnet.entries import EntryType
 from carnet.errors import CarnetError, Conflict, Held
 from carnet.identifiers import SiteName, TransferId
 from carnet.limits import TEXT_CHARS_MAX
-from carnet.messages import CancelMessage, KeyReleaseMessage, SiteMessage
+from carnet.messages import ApprovedHold, CancelMessage, KeyReleaseMessage, SiteMessage
 from carnet.release import KeyRelease, site_recipient
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
+from carnet.trust import TrustBundle
 from gateway import documents
-from gateway.deciding import Judgement, is_current, judge_signer, judge_waybill, record_decision, signed_step
+from gateway.approving import OpenHold, is_approved, judge_delivery, prove_hold, queue_review, read_hold, record_delivery
+from gateway.deciding import Judgement, is_current, judge_waybill, signed_step
 from gateway.forward import end_refused, parse_delivery_key
 from gateway.ports import Transaction
-from gateway.records import JobRecord
+from gateway.records import DeliveryRecord, JobRecord
 from gateway.services import Services
 
 _KEY_RELEASE_NUMBER = 0
@@ -36,55 +39,53 @@ class Release:
         """Decide whether this destination gets the key."""
         transfer, destination = parse_delivery_key(job.key)
         try:
-            judgement = await self._judge(transfer, destination)
+            judgement, bundle = await self._judge(transfer, destination)
         except Held as error:
             problem = str(error)
             await self._services.catalog.write(lambda tx: _note_error(tx, transfer, destination, problem))
             raise
-        await self._services.catalog.write(lambda tx: self._record(tx, job.key, judgement))
+        await self._services.catalog.write(lambda tx: self._record(tx, job.key, judgement, bundle))
 
-    async def _judge(self, transfer: TransferId, destination: SiteName) -> Judgement:
-        """Ask policy, and hold what the lane's floor in the trust bundle asks for and nobody has given."""
+    async def _judge(self, transfer: TransferId, destination: SiteName) -> tuple[Judgement, TrustBundle]:
+        """Ask policy; what the lane's floor asks for is looked at when the decision is recorded."""
         services = self._services
         bundle = services.trust.ground(destination)
         waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
-        judgement = judge_waybill(services, bundle, Gate.RELEASE, waybill, destination=destination)
-        floor = bundle.lane(waybill.lane, services.site).release_floor
-        if not floor.approvals and not floor.cosignatures:
-            return judgement
-        needed = ", ".join(f"{one.count} of {one.role}" for one in floor.approvals) or f"{floor.cosignatures} cosignatures"
-        return judgement.overruled(
-            Outcome.HOLD, "release-floor", f"lane {waybill.lane} asks for {needed}", "collect what the lane's floor names"
-        )
+        return judge_waybill(services, bundle, Gate.RELEASE, waybill, destination=destination), bundle
 
-    def _record(self, tx: Transaction, key: str, asked: Judgement) -> bool:
+    def _record(self, tx: Transaction, key: str, asked: Judgement, bundle: TrustBundle) -> bool:
         """Record the decision about the delivery, if one is due, and queue what follows; tell whether the key may go."""
         transfer, destination = parse_delivery_key(key)
-        judgement = judge_signer(tx, self._services, asked, transfer)
         record = tx.transfer(transfer)
-        event = EVENTS_OF_OUTCOME["release"][judgement.outcome]
         for delivery in tx.deliveries(transfer):
-            if record is None or delivery.destination != destination or not may(DELIVERY, delivery.state, event):
+            if record is None or delivery.destination != destination or not may(DELIVERY, delivery.state, "release-allow"):
                 continue
-            release = _read_release(tx, self._services, transfer, destination)
-            record_decision(tx, self._services, judgement, record, destination=destination, recipient_key=release.key_digest)
-            state = step(DELIVERY, delivery.state, event)
-            tx.save_delivery(
-                replace(
-                    delivery,
-                    state=state,
-                    state_at=tx.now,
-                    outcome=judgement.outcome,
-                    reasons=judgement.reason_rows(),
-                    error=None,
-                )
+            judgement = judge_delivery(tx, self._services, bundle, asked, record, destination)
+            record_delivery(tx, self._services, judgement, record, destination)
+            state = self._next_state(tx, delivery, judgement)
+            saved = replace(
+                delivery,
+                state=state,
+                state_at=delivery.state_at if state == delivery.state else tx.now,
+                outcome=judgement.outcome,
+                reasons=judgement.reason_rows(),
+                error=None,
             )
-            if state == "released":
+            tx.save_delivery(saved)
+            queue_review(tx, self._services, saved)
+            if state == "released" and judgement.outcome is Outcome.ALLOW:
                 tx.queue_job("send-key", key)
-            elif state == "release-deny":
+                return True
+            if state == "release-deny":
                 tx.queue_job("send-cancel", key)
-            return state == "released"
         return False
+
+    def _next_state(self, tx: Transaction, delivery: DeliveryRecord, judgement: Judgement) -> str:
+        """Return the state after the decision. A key that may have left is not taken back: its delivery stays released."""
+        begun = tx.document(delivery.transfer, documents.key_sent_name(delivery.destination)) is not None
+        if begun and judgement.asks:
+            return delivery.state
+        return step(DELIVERY, delivery.state, EVENTS_OF_OUTCOME["release"][judgement.outcome])
 
     async def send_key(self, job: JobRecord) -> None:
         """Send the key release with its decision under a checkpoint; decide again first if the decision is out of date."""
@@ -112,18 +113,19 @@ class Release:
         waiting, current, begun = await services.catalog.read(
             lambda tx: (
                 any(one.destination == destination and one.state == "released" for one in tx.deliveries(transfer)),
-                is_current(tx, services, bundle, transfer, Gate.RELEASE, destination),
-                tx.document(transfer, _begun_name(destination)) is not None,
+                is_current(tx, services, bundle, transfer, Gate.RELEASE, destination)
+                and is_approved(tx, services, bundle, transfer, destination),
+                tx.document(transfer, documents.key_sent_name(destination)) is not None,
             )
         )
         if not waiting or current:
             return waiting
-        judgement = await self._judge(transfer, destination)
-        if begun and judgement.outcome is not Outcome.ALLOW:
+        judgement, bundle = await self._judge(transfer, destination)
+        if begun and judgement.outcome is not Outcome.ALLOW and not judgement.decision.is_satisfiable:
             text = f"the key may have left before policy changed ({judgement.views[0].text})"
             await services.catalog.write(lambda tx: _note_error(tx, transfer, destination, text))
             return False
-        return await services.catalog.write(lambda tx: self._record(tx, key, judgement))
+        return await services.catalog.write(lambda tx: self._record(tx, key, judgement, bundle))
 
     async def _send_key(self, transfer: TransferId, destination: SiteName, job: JobRecord) -> None:
         """Log that the key leaves, wait until that is under a checkpoint, then send it (P1, P5)."""
@@ -131,22 +133,40 @@ class Release:
 
         def begin(tx: Transaction) -> tuple[KeyRelease, int]:
             release = _read_release(tx, services, transfer, destination)
-            known = tx.document(transfer, _begun_name(destination))
+            known = tx.document(transfer, documents.key_sent_name(destination))
             if known is not None:
                 return release, int(known)
             index = tx.append(
                 EntryType.KEY_RELEASED,
                 {"transfer": transfer, "recipient": release.recipient, "key": release.key_digest},
             )
-            tx.put_document(transfer, _begun_name(destination), str(index).encode("ascii"))
+            tx.put_document(transfer, documents.key_sent_name(destination), str(index).encode("ascii"))
             return release, index
 
         release, index = await services.catalog.write(begin)
         await services.log.checkpointed(index)
         proof = await signed_step(services, transfer, Gate.RELEASE, destination)
-        message = KeyReleaseMessage(number=_KEY_RELEASE_NUMBER, release=release, step=proof)
+        approved = await self._approved(transfer, destination)
+        message = KeyReleaseMessage(number=_KEY_RELEASE_NUMBER, release=release, step=proof, approved=approved)
         line = await services.courier.line(transfer, destination, job)
         await line.message(SiteMessage(body=message, revocations=services.trust.own_revocations().revocations))
+
+    async def _approved(self, transfer: TransferId, destination: SiteName) -> ApprovedHold | None:
+        """Return the hold that persons approved, proved, with their approvals; None if the release rests on none."""
+
+        def look(tx: Transaction) -> OpenHold | None:
+            body = documents.need(tx, transfer, documents.decision_name(Gate.RELEASE, destination))
+            needed = needs_of(Decision.read_unverified(documents.read_envelope(body)))
+            return read_hold(tx, transfer, Gate.RELEASE, destination) if needed else None
+
+        hold = await self._services.catalog.read(look)
+        return (
+            None
+            if hold is None
+            else ApprovedHold(
+                hold=await prove_hold(self._services, hold), approvals=tuple(one.to_json() for one in hold.approvals)
+            )
+        )
 
     async def send_cancel(self, job: JobRecord) -> None:
         """Tell the destination that this transfer's key will not come."""
@@ -158,11 +178,6 @@ class Release:
         message = CancelMessage(number=_CANCEL_NUMBER, reason=text)
         line = await self._services.courier.line(transfer, destination, job)
         await line.message(SiteMessage(body=message))
-
-
-def _begun_name(destination: SiteName) -> str:
-    """Name the document that says that a sending of the key was begun: the index of its log entry."""
-    return f"key-released/{destination}"
 
 
 def _read_release(tx: Transaction, services: Services, transfer: TransferId, destination: SiteName) -> KeyRelease:

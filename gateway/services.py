@@ -31,6 +31,8 @@ class Bounds:
     """Unfinished transfers of one identity."""
     transfer_hours: int = 72
     """Hours after which an unfinished transfer expires."""
+    hold_hours: int = 168
+    """Hours after which a hold that nobody satisfied expires."""
     uncommitted_bytes_max: int = 1 << 42
     """Sealed bytes that one transfer may bring in: 4 TiB."""
 

@@ -86,6 +86,8 @@ class Limits(_Section):
     """Unfinished transfers of one identity."""
     transfer_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 72
     """Hours after which an unfinished transfer expires."""
+    hold_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 168
+    """Hours after which a delivery expires that waits for a person, a fact or a date."""
     uncommitted_bytes_max: Annotated[int, Field(ge=1)] = 4 * _TIB
     """Sealed bytes that one transfer may bring in."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024

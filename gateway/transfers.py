@@ -15,6 +15,7 @@ from carnet.receipt import ReceiptKind
 from carnet.timestamps import format_time
 from carnet.transfer import DELIVERY, MACHINES, may, step
 from gateway import documents
+from gateway.approving import approvals_view
 from gateway.changes import Changes
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, TransferRecord
@@ -31,7 +32,7 @@ class Transfers:
 
     async def show(self, identity: SpiffeId, transfer: TransferId) -> TransferView:
         """Return one transfer; raise `NotFound` E-TRANSFER-UNKNOWN if there is none that this identity may see."""
-        return await self._services.catalog.read(lambda tx: self._view(tx, self._visible(tx, identity, transfer)))
+        return await self._services.catalog.read(lambda tx: self._view(tx, self.visible(tx, identity, transfer)))
 
     async def changed(self, transfer: TransferId, timeout_s: float) -> None:
         """Return at the transfer's next change, or after `timeout_s` seconds."""
@@ -59,7 +60,7 @@ class Transfers:
         """
 
         def change(tx: Transaction) -> tuple[TransferView, list[SegmentId]]:
-            record = self._visible(tx, identity, transfer)
+            record = self._own(tx, identity, transfer)
             machine = MACHINES[record.role]
             deliveries = tx.deliveries(transfer)
             if not may(machine, record.state, "cancel") or any(one.state in _TOO_LATE for one in deliveries):
@@ -88,7 +89,7 @@ class Transfers:
         """
 
         def change(tx: Transaction) -> TransferView:
-            record = self._visible(tx, identity, transfer)
+            record = self._own(tx, identity, transfer)
             queued = _jobs_to_retry(record, tx.deliveries(transfer))
             if not queued:
                 raise Conflict("E-STATE", f"transfer {transfer} is {_shown(record, tx.deliveries(transfer))}; nothing waits")
@@ -101,7 +102,20 @@ class Transfers:
     def _is_admin(self, tx: Transaction, identity: SpiffeId) -> bool:
         return self._services.access.allows(tx.identity(identity), "admin", "*", "*")
 
-    def _visible(self, tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
+    def visible(self, tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
+        """Return a transfer that `identity` sends, administers or may approve; raise `NotFound` E-TRANSFER-UNKNOWN otherwise."""
+        record = tx.transfer(transfer)
+        access = self._services.access
+        if (
+            record is not None
+            and record.role == "origin"
+            and access.allows(tx.identity(identity), "approve", record.repository, record.lane)
+        ):
+            return record
+        return self._own(tx, identity, transfer)
+
+    def _own(self, tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
+        """Return a transfer that `identity` sends or administers: whoever may only approve it changes nothing else about it."""
         record = tx.transfer(transfer)
         if record is None or (record.sender != identity and not self._is_admin(tx, identity)):
             raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} that you may see")
@@ -129,7 +143,7 @@ class Transfers:
             bytes_received=record.bytes_received,
             outcome=record.outcome,
             reasons=_reasons(record.reasons),
-            deliveries=tuple(_delivery_view(tx, delivery) for delivery in tx.deliveries(record.id)),
+            deliveries=tuple(_delivery_view(tx, self._services, delivery) for delivery in tx.deliveries(record.id)),
         )
 
 
@@ -153,7 +167,7 @@ def _jobs_to_retry(record: TransferRecord, deliveries: "list[DeliveryRecord]") -
     return jobs
 
 
-def _delivery_view(tx: Transaction, delivery: DeliveryRecord) -> DeliveryView:
+def _delivery_view(tx: Transaction, services: Services, delivery: DeliveryRecord) -> DeliveryView:
     def receipt(kind: ReceiptKind) -> dict[str, object] | None:
         body = tx.document(delivery.transfer, documents.receipt_name(kind, delivery.destination))
         return None if body is None else dict(documents.envelope_json(body))
@@ -168,6 +182,7 @@ def _delivery_view(tx: Transaction, delivery: DeliveryRecord) -> DeliveryView:
         segments_sent=delivery.segments_sent,
         bytes_sent=delivery.bytes_sent,
         error=delivery.error,
+        approvals=approvals_view(tx, services, delivery),
         stored_receipt=receipt(ReceiptKind.STORED),
         delivered_receipt=receipt(ReceiptKind.DELIVERED),
     )

@@ -5,17 +5,19 @@ The key is kept under the at-rest key, with decision and proof beside it, and op
 
 from dataclasses import replace
 
-from carnet.decision import Gate
+from carnet.approval import Approval, DecisionRequest, described, floor_needs, needs_of, tally, united
+from carnet.decision import Decision, Gate
 from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
-from carnet.errors import Conflict, Held
+from carnet.errors import Conflict, Held, IntegrityError, PeerError
 from carnet.identifiers import SpiffeId, TransferId
+from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import KeyReleaseMessage
 from carnet.packing import PackingList
 from carnet.release import open_release
 from carnet.steps import Expected, require_allow, verify_step
 from carnet.transfer import DESTINATION, may, step
-from carnet.trust import TrustBundle
+from carnet.trust import AgentStatement, Lane, TrustBundle
 from gateway import documents
 from gateway.deciding import require_signer
 from gateway.heads import Heads
@@ -47,19 +49,16 @@ class Unwrapping:
             if record.state in {"receiving", "cancelled", "expired"}:
                 raise Conflict("E-STATE", f"transfer {transfer} is {record.state}, it takes no key")
             return
-        decision = verify_step(
-            body.step,
-            site=bundle.site(record.origin),
-            trust_domain=bundle.trust_domain,
-            expected=Expected(
-                gate=Gate.RELEASE,
-                transfer=transfer,
-                waybill=packing.waybill,
-                packing=packing.digest,
-                destination=services.site,
-                recipient_key=body.release.key_digest,
-            ),
+        expected = Expected(
+            gate=Gate.RELEASE,
+            transfer=transfer,
+            waybill=packing.waybill,
+            packing=packing.digest,
+            destination=services.site,
+            recipient_key=body.release.key_digest,
         )
+        origin = bundle.site(record.origin)
+        decision = verify_step(body.step, site=origin, trust_domain=bundle.trust_domain, expected=expected)
         require_allow(decision, services.clock.now())
         if decision.trust_version > bundle.version:
             raise Held(
@@ -68,9 +67,7 @@ class Unwrapping:
                 remedy="import the newer trust bundle at this site",
             )
         await self._heads.check(bundle, record.origin, body.step.proof)
-        floor = bundle.lane(record.lane, record.origin).release_floor
-        if floor.approvals or floor.cosignatures:
-            raise Held("E-HELD", f"lane {record.lane} asks for approvals or cosignatures before a key is used; none came with it")
+        approved = await self._require_approvals(record, body, decision, expected, bundle)
         private = services.keyring.kem(body.release.key_number)
         artifact_key = open_release(body.release, packing, private, recipient=services.identity)
         sealed = services.keyring.seal(artifact_key, transfer.raw)
@@ -83,11 +80,95 @@ class Unwrapping:
             tx.put_artifact_key(transfer, sealed)
             tx.put_document(transfer, documents.decision_name(Gate.RELEASE, services.site), envelope)
             tx.put_document(transfer, documents.proof_name(Gate.RELEASE, services.site), body.step.proof.encode())
+            for name, document in approved.items():
+                tx.put_document(transfer, name, document)
             tx.save_transfer(replace(current, state=step(DESTINATION, current.state, "release"), state_at=tx.now))
             tx.append(
                 EntryType.KEY_UNWRAPPED,
-                {"transfer": transfer, "key": body.release.key_digest, "decision": decision.digest},
+                {
+                    "transfer": transfer,
+                    "key": body.release.key_digest,
+                    "decision": decision.digest,
+                    "approvals": [name for name in sorted(approved) if name.startswith(documents.APPROVAL)],
+                },
             )
             tx.queue_job("deliver", transfer)
 
         await services.catalog.write(keep)
+
+    async def _require_approvals(
+        self, record: TransferRecord, body: KeyReleaseMessage, decision: Decision, expected: Expected, bundle: TrustBundle
+    ) -> dict[str, bytes]:
+        """Return the documents that show the approvals this release needs, by the names to keep them under (P7).
+
+        What is needed is what this site's own trust bundle says for the lane, and what the release says of itself. A refusal is
+        logged, once for each decision that the origin signs.
+
+        Raises:
+            Held: E-APPROVALS if approvals are missing, E-HELD if the lane asks for what no version gives yet.
+            IntegrityError: a signature, a proof or a document is not right.
+        """
+        lane = bundle.lane(record.lane, record.origin)
+        try:
+            _require_no_cosignatures(lane)
+            needed = united(floor_needs(lane.release_floor), needs_of(decision))
+            return await self._approved(body, decision, expected, bundle, needed) if needed else {}
+        except (Held, IntegrityError, PeerError) as error:
+            problem = str(error)
+            await self._services.catalog.write(lambda tx: _log_refusal(tx, record.id, decision, problem))
+            raise
+
+    async def _approved(
+        self, body: KeyReleaseMessage, decision: Decision, expected: Expected, bundle: TrustBundle, needed: dict[str, int]
+    ) -> dict[str, bytes]:
+        """Steps: (1) something came; (2) the hold is signed and logged; (3) it rests on the same as the release; (4) count.
+
+        Every document is built again from what this site verified when the transfer was declared.
+        """
+        services, transfer, origin = self._services, expected.transfer, decision.site
+        lacking = f"{origin} released the key of {transfer} without the approvals that are asked for"
+        if body.approved is None:  # (1)
+            raise Held("E-APPROVALS", f"{lacking}: {described(needed)}")
+        site = bundle.site(origin)
+        hold = verify_step(body.approved.hold, site=site, trust_domain=bundle.trust_domain, expected=expected)  # (2)
+        await self._heads.check(bundle, origin, body.approved.hold.proof)
+        rests_on = (decision.policy, decision.facts, decision.trust_version)
+        if (hold.policy, hold.facts, hold.trust_version) != rests_on:  # (3)
+            raise IntegrityError("E-DECISION", f"the hold that was approved rests on other policy, facts or trust: {hold.digest}")
+
+        def look(tx: Transaction) -> DecisionRequest:
+            statement = documents.read_envelope(documents.need(tx, transfer, documents.AGENT_STATEMENT))
+            waybill = documents.read_waybill(tx, transfer)
+            return DecisionRequest.of(hold, waybill, AgentStatement.read_unverified(statement))
+
+        request = await services.catalog.read(look)
+        envelopes = [parse_envelope(one) for one in body.approved.approvals]
+        now = services.trust.floor.judged(services.clock.now())
+        revoked = services.trust.revocations.state.revoked_keys(bundle)
+        found = tally(envelopes, request, bundle, now=now, revoked=revoked)  # (4)
+        missing = found.missing(needed)
+        if missing or found.rejection is not None:
+            why = "it was rejected" if found.rejection is not None else described(missing)
+            raise Held("E-APPROVALS", "; ".join([f"{lacking}: {why}", *found.refused])[:TEXT_CHARS_MAX])
+        kept = {
+            documents.hold_name(Gate.RELEASE, services.site): parse_envelope(body.approved.hold.decision).encode(),
+            documents.proof_name("hold", services.site): body.approved.hold.proof.encode(),
+        }
+        for envelope in envelopes:
+            approval = Approval.read_unverified(envelope)
+            if approval in found.counted:
+                kept[documents.approval_name(request.digest, approval.person)] = envelope.encode()
+        return kept
+
+
+def _require_no_cosignatures(lane: Lane) -> None:
+    if lane.release_floor.cosignatures:
+        raise Held("E-HELD", f"lane {lane.name} asks for cosignatures before a key is used; none came with it")
+
+
+def _log_refusal(tx: Transaction, transfer: TransferId, decision: Decision, problem: str) -> None:
+    """Log that a key was not used, and why; the same decision coming again is not logged again."""
+    name = documents.key_refused_name(decision.digest)
+    if tx.document(transfer, name) is None:
+        tx.put_document(transfer, name, problem.encode("utf-8"))
+        tx.append(EntryType.KEY_REFUSED, {"transfer": transfer, "decision": decision.digest, "why": problem})

@@ -20,6 +20,7 @@ EXIT_OF_STATE: Final[dict[str, int]] = {
     "expired": 1,
 }
 """Exit status for a state that is not on its way and not there."""
+_PEOPLE_MAX = 20
 _WORST_FIRST = (Refused.exit_status, 1, Held.exit_status, Unavailable.exit_status)
 
 
@@ -40,11 +41,26 @@ def describe(view: TransferView) -> list[str]:
         lines.append(f"  -> {delivery.destination}: {delivery.state}{_progress(delivery)}")
         if delivery.error:
             lines.append(f"     {printable(delivery.error)}")
+        lines.extend(_approvals(view, delivery))
         shown_reasons.extend(delivery.reasons)
     if EXIT_OF_STATE.get(view.state) or not view.deliveries:
         shown_reasons.extend(view.reasons)
     lines.extend(reason_lines(shown_reasons))
     return lines
+
+
+def _approvals(view: TransferView, delivery: DeliveryView) -> list[str]:
+    """Return who has answered, who may still, and what they run."""
+    asked = delivery.approvals
+    if asked is None:
+        return []
+    lines = [f"     {one.verdict} by {one.person} ({one.role}) at {one.at}" for one in asked.given]
+    for need in asked.needed:
+        if need.given < need.count:
+            people = ", ".join(need.people[:_PEOPLE_MAX]) or "nobody in the trust bundle may"
+            lines.append(f"     needs {need.count - need.given} of {need.role}: {people}")
+    lines.append(f"     until {asked.until}: carnet approve {view.transfer} --to {delivery.destination}  (or reject)")
+    return [printable(line) for line in lines]
 
 
 def reason_lines(reasons: Sequence[ReasonView]) -> list[str]:

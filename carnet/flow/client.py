@@ -18,6 +18,8 @@ from carnet.errors import PeerError, Unavailable
 from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.limits import LOG_ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX
 from carnet.messages import (
+    ApprovalRequests,
+    ApproveRequest,
     ArtifactList,
     ArtifactRelease,
     ArtifactView,
@@ -182,6 +184,14 @@ class PeerClient:
     async def retry(self, transfer: TransferId) -> TransferView:
         """Have a stopped delivery tried again now."""
         return await self._post(paths.transfer_action(transfer, "retry"), None, TransferView)
+
+    async def approval_requests(self, transfer: TransferId) -> ApprovalRequests:
+        """Return what is open for approval about a transfer."""
+        return await self._get(paths.transfer_action(transfer, "approvals"), ApprovalRequests)
+
+    async def approve(self, transfer: TransferId, request: ApproveRequest) -> TransferView:
+        """Hand in a person's signed approval or rejection."""
+        return await self._post(paths.transfer_action(transfer, "approvals"), request, TransferView)
 
     # artifacts
 

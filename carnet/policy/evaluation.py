@@ -58,6 +58,8 @@ class RuleResult:
     remedy: str | None
     cite: tuple[str, ...]
     inputs: tuple[Input, ...]
+    approvals: tuple[ApprovalNeed, ...] = ()
+    """Whose approvals would satisfy the hold that this rule is."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ class PolicyDecision:
     def deciding(self) -> tuple[RuleResult, ...]:
         """The results whose contribution is the outcome; never empty."""
         return tuple(result for result in self.results if result.contribution is self.outcome)
+
+    @property
+    def is_satisfiable(self) -> bool:
+        """Whether approvals alone turn this into an allow: it holds, and each rule that holds applied and names approvals."""
+        return self.outcome is Outcome.HOLD and all(
+            result.approvals and result.verdict is Verdict.APPLIED for result in self.deciding
+        )
 
 
 def evaluate(policy: Policy, gate: Gate, facts: Facts) -> PolicyDecision:
@@ -109,7 +118,7 @@ def _judge(rule: Rule, defaults: Defaults, facts: Facts) -> RuleResult:
         Answer.ERROR: Verdict.ERROR,
     }[applies]
     contribution = {Verdict.APPLIED: rule.effect, Verdict.NOT_APPLIED: None}.get(verdict, defaults.on_error)
-    return RuleResult(rule.id, rule.effect, verdict, contribution, rule.reason, rule.remedy, rule.cite, inputs)
+    return RuleResult(rule.id, rule.effect, verdict, contribution, rule.reason, rule.remedy, rule.cite, inputs, rule.approvals)
 
 
 def _read(conditions: Conditions, facts: Facts, *, exempting: bool) -> list[Input]:

@@ -7,6 +7,7 @@ Spec:       docs/policy.md section "Explanations"; DESIGN promise P8
 
 from collections.abc import Iterator
 
+from carnet.approval import APPROVALS, Needs, united
 from carnet.decision import Obligation, Outcome, Reason
 from carnet.encoding import JsonValue
 from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
@@ -52,12 +53,16 @@ def reasons(decision: PolicyDecision) -> tuple[Reason, ...]:
     return tuple(_reason(result) for result in (*deciding, *others))[:REASONS_MAX]
 
 
-def obligations(decision: PolicyDecision) -> tuple[Obligation, ...]:
-    """Return what the signed decision asks for: the approvals by role as one obligation, then the rules' own."""
-    if not decision.approvals:
+def obligations(decision: PolicyDecision, floor: Needs | None = None) -> tuple[Obligation, ...]:
+    """Return what the signed decision asks for: the approvals by role as one obligation, then the rules' own.
+
+    `floor` is what the lane asks for beside the rules: the larger count of each role stands.
+    """
+    needed = united({need.role: need.count for need in decision.approvals}, floor or {})
+    if not needed:
         return decision.obligations[:REASONS_MAX]
-    needed = Obligation(kind="approvals", parameters={need.role: need.count for need in decision.approvals})
-    return (needed, *decision.obligations)[:REASONS_MAX]
+    asked = Obligation(kind=APPROVALS, parameters=dict(needed))
+    return (asked, *decision.obligations)[:REASONS_MAX]
 
 
 def _about(result: RuleResult) -> Iterator[str]:

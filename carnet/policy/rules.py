@@ -18,6 +18,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from carnet.approval import APPROVALS
 from carnet.decision import Gate, Obligation, Outcome
 from carnet.encoding import JsonValue, canonical
 from carnet.errors import CallerError
@@ -29,6 +30,8 @@ from carnet.statement import Positive, ShortText, Text, Unique, WireModel, Word
 API_VERSION = "carnet/policy/v1"
 NO_PERMIT = "no-permit"
 """What stands for a rule's id in a decision that is a denial because no rule allows."""
+NO_PREFETCH = "no-prefetch"
+"""The obligation of an offer that waits until the release would be allowed: no ciphertext goes ahead of its key."""
 
 Conditions = Annotated[dict[ShortText, Matcher], Field(max_length=32)]
 """Fact names and the matchers that must all say yes."""
@@ -61,6 +64,10 @@ class Rule(WireModel):
             raise ValueError(f"the id {NO_PERMIT} is kept for decisions that no rule allows")
         if self.approvals and self.effect is not Outcome.HOLD:
             raise ValueError("only a rule with effect hold asks for approvals")
+        if any(one.kind == APPROVALS for one in self.obligations):
+            raise ValueError("approvals are asked for by `approvals` of a hold, not by an obligation")
+        if any(one.kind == NO_PREFETCH for one in self.obligations) and Gate.OFFER not in self.at:
+            raise ValueError(f"the obligation {NO_PREFETCH} belongs to a rule at offer")
         if self.effect is Outcome.QUARANTINE and Gate.RELEASE in self.at:
             raise ValueError("nothing is quarantined at release: use hold or deny")
         if self.effect is not Outcome.ALLOW and self.remedy is None:

@@ -22,7 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(group, name="agent")
 
 
-def invite(
+def invite(  # noqa: PLR0913 - a command's flags are its parameters
     directory: Directory,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The agent's name: a-z, 0-9, -.")],
     *,
@@ -31,6 +31,12 @@ def invite(
         typer.Option(
             help="What the agent may do: action[,action]:<repository glob>@<lane glob>, actions push pull delete inspect admin "
             "approve; may be repeated. Without any: push,pull,inspect:*@*"
+        ),
+    ] = None,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who answers for the agent, as the trust bundle names them; they approve nothing of it. May be repeated."
         ),
     ] = None,
     url: Annotated[str | None, typer.Option(help="Where that agent reaches the site, if not at the site's url.")] = None,
@@ -43,7 +49,7 @@ def invite(
 
     The line is a secret until it is used. An agent of that name that is enrolled already gets new keys and these grants.
     """
-    line, until = wait_for(_invite(directory, name, tuple(grant or _GRANTS), url, minutes))
+    line, until = wait_for(_invite(directory, name, tuple(grant or _GRANTS), tuple(owner or ()), url, minutes))
     terminal = Terminal(json, quiet, verbose)
     terminal.note(f"for one use until {until}")
     terminal.answer({"invite": line, "name": name, "expires": until}, [line])
@@ -92,7 +98,9 @@ async def _revoke(directory: Path, name: str, reason: str) -> tuple[str, int]:
         return identity, issued.number
 
 
-async def _invite(directory: Path, name: str, grants: tuple[str, ...], url: str | None, minutes: int) -> tuple[str, str]:
+async def _invite(
+    directory: Path, name: str, grants: tuple[str, ...], owners: tuple[str, ...], url: str | None, minutes: int
+) -> tuple[str, str]:
     from datetime import timedelta
 
     from carnet.identifiers import AgentName
@@ -102,7 +110,8 @@ async def _invite(directory: Path, name: str, grants: tuple[str, ...], url: str 
 
     life = timedelta(minutes=minutes)
     async with open_site(directory) as site:
-        order = InviteOrder(name=AgentName(name), grants=grants, url=(url or site.settings.url).rstrip("/"), life=life)
+        address = (url or site.settings.url).rstrip("/")
+        order = InviteOrder(name=AgentName(name), grants=grants, url=address, owners=owners, life=life)
         invite = await make_invite(site.catalog, site.facts, site.authority().fingerprint, site.trust, order)
         return invite.encode(), format_time(site.clock.now() + life)
 

@@ -62,17 +62,21 @@ def add_lane(
     directory: Directory,
     lane: Annotated[str, typer.Argument(metavar="LANE", help="NAME=ORIGIN:DEST[,DEST]...[:sealed]")],
     *,
+    approval: Annotated[
+        list[str] | None, typer.Option(help="ROLE:COUNT: so many people must approve before a key leaves; may be repeated.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Add a lane, or replace the one of its name, in the proposal pending in DIR/trust/proposal.json."""
-    from gateway.proposals import Change, parse_lane
+    from gateway.proposals import Change, parse_floor, parse_lane
 
     given = parse_lane(lane)
-    path, bundle = wait_for(_amend(directory, Change(lanes=(given,))))
+    floors = (parse_floor(f"{given.name}={','.join(approval)}"),) if approval else ()
+    path, bundle = wait_for(_amend(directory, Change(lanes=(given,), floors=floors)))
     Terminal(json, quiet, verbose).done(
-        {"proposal": str(path), "version": bundle.version, "lane": given.to_json()},
+        {"proposal": str(path), "version": bundle.version, "lane": bundle.lane(given.name).to_json()},
         [f"lane {given.name} is in proposal {bundle.version}, {path}"],
     )
 

@@ -67,6 +67,12 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
         list[str] | None, typer.Option(help="NAME=ORIGIN:DEST[,DEST]...[:sealed], inspected if not sealed; may be repeated.")
     ] = None,
     person: Annotated[list[str] | None, typer.Option(help="NAME=PUBLIC-KEY:role[,role]...; may be repeated.")] = None,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="LANE=ROLE:COUNT[,ROLE:COUNT]...: who must approve before a key leaves; or LANE=none. May be repeated."
+        ),
+    ] = None,
     without: Annotated[list[str] | None, typer.Option(help="Site, lane or person to leave out; may be repeated.")] = None,
     expires: Annotated[int, typer.Option(metavar="DAYS", min=1, max=3650, help="Days until the bundle expires.")] = 90,
     json: Json = False,
@@ -91,6 +97,7 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
         cards=tuple(proposals.read_card(path) for path in site or ()),
         lanes=tuple(proposals.parse_lane(text) for text in lane or ()),
         people=tuple(proposals.parse_person(text) for text in person or ()),
+        floors=tuple(proposals.parse_floor(text) for text in floor or ()),
         without=tuple(without or ()),
         life=timedelta(days=expires),
     )
@@ -221,5 +228,10 @@ def _lines(bundle: "TrustBundle", signatures: int) -> list[str]:
 
 def lane_line(lane: "Lane") -> str:
     """Return one lane as a person reads it."""
+    from carnet.approval import described, floor_needs
+
     relays = f"  over {','.join(lane.relays)}" if lane.relays else ""
-    return f"lane    {lane.name}  {lane.origin} -> {','.join(lane.destinations)}  {lane.mode.value}{relays}"
+    needs = described(floor_needs(lane.release_floor))
+    cosigned = f"  {lane.release_floor.cosignatures} cosignatures" if lane.release_floor.cosignatures else ""
+    asks = f"  approvals: {needs}" if needs else ""
+    return f"lane    {lane.name}  {lane.origin} -> {','.join(lane.destinations)}  {lane.mode.value}{relays}{asks}{cosigned}"

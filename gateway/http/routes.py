@@ -59,6 +59,8 @@ ROUTES: Final = (
     _route("POST", f"{_ONE}/messages", transfers.message, PEERS, SiteMessage.bytes_max),
     _route("POST", f"{_ONE}/cancel", transfers.cancel, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("POST", f"{_ONE}/retry", transfers.retry, PEOPLE),
+    _route("GET", f"{_ONE}/approvals", transfers.approval_requests, PEOPLE),
+    _route("POST", f"{_ONE}/approvals", transfers.approve, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("GET", paths.ARTIFACTS, artifacts.list_artifacts, PEOPLE),
     _route("GET", paths.ARTIFACT_PATTERN, artifacts.show, PEOPLE),
     _route("DELETE", paths.ARTIFACT_PATTERN, artifacts.delete, PEOPLE),

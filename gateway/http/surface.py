@@ -10,6 +10,8 @@ from typing import Protocol
 
 from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.messages import (
+    ApprovalRequests,
+    ApproveRequest,
     ArtifactList,
     ArtifactRelease,
     ArtifactView,
@@ -96,6 +98,18 @@ class Transfers(Protocol):
 
     async def changed(self, transfer: TransferId, timeout_s: float) -> None:
         """Return when the transfer changed after this call began, or after `timeout_s`; safe to cancel."""
+        ...
+
+
+class Approvals(Protocol):
+    """What persons are asked, and what they answer."""
+
+    async def requests(self, identity: SpiffeId, transfer: TransferId) -> ApprovalRequests:
+        """Return the signed documents of each request that is open about a transfer."""
+        ...
+
+    async def take(self, identity: SpiffeId, transfer: TransferId, request: ApproveRequest) -> TransferView:
+        """Keep a person's signed word."""
         ...
 
 
@@ -189,6 +203,11 @@ class Gateway(Protocol):
     @property
     def transfers(self) -> Transfers:
         """About transfers."""
+        ...
+
+    @property
+    def approvals(self) -> Approvals:
+        """About approvals."""
         ...
 
     @property

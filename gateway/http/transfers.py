@@ -6,7 +6,15 @@ import hashlib
 from aiohttp import web
 
 from carnet.identifiers import SegmentId
-from carnet.messages import CancelRequest, CommitRequest, DeclareRequest, ForwardRequest, SiteMessage, TransferView
+from carnet.messages import (
+    ApproveRequest,
+    CancelRequest,
+    CommitRequest,
+    DeclareRequest,
+    ForwardRequest,
+    SiteMessage,
+    TransferView,
+)
 from carnet.paths import BINARY_TYPE, NEXT_HEADER, WAIT_S_MAX
 from carnet.rowpage import ROWS_MAX, SentRow, encode_row_page
 from gateway.http.bodies import read_into
@@ -107,6 +115,17 @@ async def cancel(exchange: Exchange) -> web.StreamResponse:
 async def retry(exchange: Exchange) -> web.StreamResponse:
     """POST /v1/transfers/{id}/retry: try now what waits."""
     return await exchange.answer(await exchange.gateway.transfers.retry(exchange.caller, exchange.transfer))
+
+
+async def approval_requests(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/transfers/{id}/approvals: what is open for approval, as the signed documents to build the requests from."""
+    return await exchange.answer(await exchange.gateway.approvals.requests(exchange.caller, exchange.transfer))
+
+
+async def approve(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/approvals: a person's signed approval or rejection; answered with the transfer."""
+    request = await exchange.message(ApproveRequest)
+    return await exchange.answer(await exchange.gateway.approvals.take(exchange.caller, exchange.transfer, request))
 
 
 async def _next(exchange: Exchange, known: str, wait_s: float) -> tuple[TransferView, str]:

@@ -4,6 +4,9 @@ from carnet.encoding import encode_base64
 from carnet.identifiers import Repository, SpiffeId, Tag
 from carnet.messages import (
     Advice,
+    ApprovalRequest,
+    ApprovalRequests,
+    ApproveRequest,
     ArtifactList,
     ArtifactRelease,
     ArtifactView,
@@ -139,6 +142,17 @@ def transfer_view(**changes: object) -> TransferView:
 
 def transfer_list(**changes: object) -> TransferList:
     return TransferList(**({"transfers": (transfer_view(),), "next": f"{AT}|{TRANSFER}"} | changes))
+
+
+def approval_requests() -> ApprovalRequests:
+    asked = ApprovalRequest(
+        destination=EU, gate="release", waybill=ENVELOPE, agent_statement=ENVELOPE, packing_list=ENVELOPE, hold=signed_step()
+    )
+    return ApprovalRequests(transfer=TRANSFER, requests=(asked,))
+
+
+def approve_request() -> ApproveRequest:
+    return ApproveRequest(approval=ENVELOPE | {"payloadType": "application/vnd.carnet.approval.v1+json"})
 
 
 def artifact_view() -> ArtifactView:

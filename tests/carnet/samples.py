@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from carnet.approval import Approval, Verdict
 from carnet.decision import Decision, Gate, Outcome, Reason
 from carnet.errors import CarnetError
 from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
@@ -115,6 +116,17 @@ def decision(**changes: object) -> Decision:
         "not_after": LATER,
     }
     return Decision(**(fields | changes))
+
+
+def approval(**changes: object) -> Approval:
+    fields = {
+        "request": digest("request"),
+        "person": "ada",
+        "role": "export-control",
+        "verdict": Verdict.APPROVE,
+        "at": AT,
+    }
+    return Approval(**(fields | changes))
 
 
 def receipt(**changes: object) -> Receipt:

@@ -17,6 +17,7 @@ EVERY = {
     "waybill": samples.waybill(),
     "packing list": samples.packing_list(),
     "decision": samples.decision(),
+    "approval": samples.approval(),
     "receipt": samples.receipt(),
     "trust bundle": samples.bundle(),
     "kem statement": samples.kem_statement(),

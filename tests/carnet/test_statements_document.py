@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from carnet.approval import DecisionRequest
 from carnet.entries import EntryType
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease, ResumeKeys
@@ -20,7 +21,7 @@ STATEMENTS: list[type[Statement]] = [ResumeKeys, *(type(one) for one in EVERY.va
 PARTS: list[type[WireModel]] = [
     *(Declarations, Descriptor, Origin, Party, Provenance),
     *(Lane, Person, ReleaseFloor, Roots, Site, Witness),
-    *(KeyRelease, EntryProof),
+    *(KeyRelease, EntryProof, DecisionRequest),
     *(RevokedIdentity, RevokedKem, RevokedKey),
 ]
 

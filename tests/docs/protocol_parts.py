@@ -27,6 +27,8 @@ MESSAGES: dict[str, tuple[str, Callable[[], Message]]] = {
     "TransferView": ("GET /v1/transfers/{transfer}, and the answer of .../cancel and .../retry", samples.transfer_view),
     "TransferList": ("GET /v1/transfers", samples.transfer_list),
     "CancelRequest": ("POST .../cancel", samples.cancel_request),
+    "ApprovalRequests": ("GET .../approvals", samples.approval_requests),
+    "ApproveRequest": ("POST .../approvals", samples.approve_request),
     "ArtifactView": ("GET /v1/artifacts/{repository}:{tag}?view=summary", samples.artifact_view),
     "ArtifactList": ("GET /v1/artifacts", samples.artifact_list),
     "ArtifactRelease": ("GET /v1/artifacts/{repository}:{tag}", samples.artifact_release),
@@ -40,7 +42,7 @@ MESSAGES: dict[str, tuple[str, Callable[[], Message]]] = {
 """Every message that is a whole body: where it stands, and an example."""
 _PARTS_OF_OTHERS = {
     "Message", "ReasonView", "Advice", "SealedArtifact", "SignedStep", "DeliveryView", "KeyReleaseMessage", "ReceiptMessage",
-    "DecisionMessage", "CancelMessage", "Problem",
+    "DecisionMessage", "CancelMessage", "Problem", "ApprovedHold", "ApprovalsView", "ApprovalRequest", "NeedView", "GivenView",
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ STATEMENTS: list[Statement] = [
     samples.waybill(),
     samples.packing_list(),
     samples.decision(),
+    samples.approval(),
     samples.receipt(),
     samples.bundle(),
     samples.kem_statement(),

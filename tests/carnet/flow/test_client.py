@@ -42,6 +42,8 @@ async def test_every_request_of_an_agent_reaches_its_use_case(world):
         assert await client.list(states=["held", "denied"], limit=7, before="a|b") == samples.transfer_list()
         assert await client.cancel(TRANSFER, "too late") == samples.transfer_view()
         assert await client.retry(TRANSFER) == samples.transfer_view()
+        assert await client.approval_requests(TRANSFER) == samples.approval_requests()
+        assert await client.approve(TRANSFER, samples.approve_request()) == samples.transfer_view()
         assert await client.artifacts(repository="team/*", limit=3, after="a:b") == samples.artifact_list()
         assert await client.artifact(Repository("a/b/c"), Tag("v1")) == samples.artifact_view()
         assert await client.artifact_release(Repository("a/b/c"), Tag("v1")) == samples.artifact_release()
@@ -58,6 +60,10 @@ async def test_every_request_of_an_agent_reaches_its_use_case(world):
         ("list", me, ("held", "denied"), 7, "a|b"),
         ("cancel", me, TRANSFER, "too late"),
         ("retry", me, TRANSFER),
+    ]
+    assert world.gateway.approvals.calls == [
+        ("requests", me, TRANSFER),
+        ("take", me, TRANSFER, samples.approve_request()),
     ]
     assert artifacts.calls == [
         ("list", me, "team/*", 3, "a:b"),

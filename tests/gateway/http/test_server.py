@@ -209,7 +209,7 @@ async def test_half_a_renewal_leaves_the_server_working(world):
         "/",
         "/v2/",
         "/v1/transfers/xyz",
-        f"{transfer(TRANSFER)}/approvals",
+        f"{transfer(TRANSFER)}/approval",
         "/v1/artifacts/..%2f..%2fetc:passwd",
         "/log/tile/0/../../keys",
         "/log/tile/0/000.p/256",

@@ -165,6 +165,16 @@ class FakeTransfers(FakeUseCases):
             await asyncio.wait_for(self.change.wait(), timeout_s)
 
 
+class FakeApprovals(FakeUseCases):
+    async def requests(self, identity, transfer):
+        self._note("requests", identity, transfer)
+        return samples.approval_requests()
+
+    async def take(self, identity, transfer, request):
+        self._note("take", identity, transfer, request)
+        return self.view
+
+
 class FakeArtifacts(FakeUseCases):
     async def list(self, identity, *, repository, limit, after):
         self._note("list", identity, repository, limit, after)
@@ -237,6 +247,7 @@ class FakeGateway:
     receive: FakeReceive = field(default_factory=FakeReceive)
     inbound: FakeInbound = field(default_factory=FakeInbound)
     transfers: FakeTransfers = field(default_factory=FakeTransfers)
+    approvals: FakeApprovals = field(default_factory=FakeApprovals)
     artifacts: FakeArtifacts = field(default_factory=FakeArtifacts)
     enrolment: FakeEnrolment = field(default_factory=FakeEnrolment)
 
