@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from agent.commands import approvals, artifacts, identity, logs, moving, transfers
+from agent.commands import approvals, artifacts, identity, logs, moving, recalls, transfers
 from agent.commands.application import root
 from agent.commands.terminal import ENVIRONMENT_PREFIX, PROGRAM
 from carnet.flow.commandline import new_app, run
@@ -17,7 +17,7 @@ def build_app() -> typer.Typer:
         "Move container images and patches across borders: sealed, checked on receipt, logged with proof.",
         environment_prefix=ENVIRONMENT_PREFIX,
     )
-    for module in (moving, transfers, approvals, artifacts, logs, identity):
+    for module in (moving, transfers, approvals, recalls, artifacts, logs, identity):
         module.add_commands(app)
     app.callback(invoke_without_command=False)(root)
     return app

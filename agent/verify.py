@@ -15,12 +15,15 @@ from carnet.identity import AgentIdentity
 from carnet.limits import TRUST_BUNDLE_BYTES_MAX
 from carnet.packing import PackingList
 from carnet.proof import EntryProof, parse_tlog_proof, verify_entry_proof
+from carnet.recall import Recall
 from carnet.receipt import Receipt
 from carnet.statement import Statement, parse_model
 from carnet.trust import AgentStatement, KemStatement, TrustBundle, open_agent_statement, open_kem_statement
 from carnet.waybill import Waybill
 
-_SITE_STATEMENTS: dict[str, type[Receipt] | type[Decision]] = {one.payload_type: one for one in (Receipt, Decision)}
+_SITE_STATEMENTS: dict[str, type[Receipt] | type[Decision] | type[Recall]] = {
+    one.payload_type: one for one in (Receipt, Decision, Recall)
+}
 _SITE_SIGNED = {*_SITE_STATEMENTS, AgentStatement.payload_type, KemStatement.payload_type}
 _AGENT_DOCUMENTS: dict[str, type[Waybill] | type[PackingList]] = {one.payload_type: one for one in (Waybill, PackingList)}
 

@@ -42,6 +42,7 @@ CODES: Final[dict[str, str]] = {
     "E-QUARANTINED": "ask the destination's security officer; the bytes are kept, nobody can read them",
     "E-POLICY": "correct the policy file at the line named",
     "E-CANCELLED": "push again if the artifact is still wanted",
+    "E-RECALLED": "it was withdrawn; use another version, or ask who withdrew it why",
     "E-EXPIRED": "push again; the earlier transfer ran out of time",
     "E-ROLLBACK": "an older artifact would replace a newer one; push the newer one again under a new waybill",
     # identity and trust

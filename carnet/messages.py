@@ -26,6 +26,7 @@ from carnet.oci import ArtifactKind
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease
 from carnet.statement import MediaType
+from carnet.statement import Text as Reason
 from carnet.timestamps import Timestamp
 from carnet.waybill import Declarations
 
@@ -191,7 +192,7 @@ class KeyReleaseMessage(Message):
 
 
 class ReceiptMessage(Message):
-    """Destination to origin: `stored` or `delivered`, signed and proved."""
+    """Destination to origin: `delivered` or `deleted`, signed and proved."""
 
     kind: Literal["receipt"] = "receipt"
     number: Annotated[int, Field(ge=0)]
@@ -207,19 +208,20 @@ class DecisionMessage(Message):
     step: SignedStep
 
 
-class CancelMessage(Message):
-    """Origin to destination: the transfer ended before its key was released."""
+class RecallMessage(Message):
+    """Origin to destination: withdraw this transfer. Destination to origin: it was withdrawn here."""
 
-    kind: Literal["cancel"] = "cancel"
+    kind: Literal["recall"] = "recall"
     number: Annotated[int, Field(ge=0)]
-    reason: Text
+    recall: EnvelopeJson
+    proof: EntryProof
 
 
 class SiteMessage(Message):
     """What travels between sites about one transfer; repeating a number changes nothing."""
 
     bytes_max: ClassVar[int] = 4 * REQUEST_JSON_BYTES_MAX
-    body: Annotated[KeyReleaseMessage | ReceiptMessage | DecisionMessage | CancelMessage, Field(discriminator="kind")]
+    body: Annotated[KeyReleaseMessage | ReceiptMessage | DecisionMessage | RecallMessage, Field(discriminator="kind")]
     revocations: EnvelopeJson | None = None
     """The sender's newest revocation set."""
 
@@ -279,6 +281,21 @@ class ApproveRequest(Message):
     approval: EnvelopeJson
 
 
+class RecallView(Message):
+    """A withdrawal: who asked for it and why; when the site was told, when it acknowledged, and its `deleted` receipt."""
+
+    statement: EnvelopeJson
+    """The signed recall, from which the next five are read."""
+    site: SiteName
+    cause: Text
+    reason: Text
+    by: SpiffeId
+    at: Timestamp
+    told: Timestamp | None = None
+    acknowledged: Timestamp | None = None
+    receipt: EnvelopeJson | None = None
+
+
 class DeliveryView(Message):
     """One delivery as the origin knows it."""
 
@@ -294,6 +311,7 @@ class DeliveryView(Message):
     approvals: ApprovalsView | None = None
     stored_receipt: EnvelopeJson | None = None
     delivered_receipt: EnvelopeJson | None = None
+    recall: RecallView | None = None
 
 
 class TransferView(Message):
@@ -320,6 +338,8 @@ class TransferView(Message):
     outcome: Text | None = None
     reasons: Annotated[tuple[ReasonView, ...], Field(max_length=256)] = ()
     deliveries: Annotated[tuple[DeliveryView, ...], Field(max_length=DESTINATIONS_MAX)] = ()
+    recall: RecallView | None = None
+    """The withdrawal of the transfer at this site."""
 
 
 class TransferList(Message):
@@ -370,6 +390,12 @@ class CancelRequest(Message):
     """Why a transfer is given up."""
 
     reason: Text = ""
+
+
+class RecallRequest(Message):
+    """Why a transfer is withdrawn; those it went to are told."""
+
+    reason: Reason
 
 
 class TrustResponse(Message):

@@ -34,6 +34,7 @@ PAGE_DEFAULT: Final = 100
 """Items of one page when the request names no number."""
 
 TRANSFERS: Final = "/v1/transfers"
+RECALLS: Final = "/v1/recalls"
 ARTIFACTS: Final = "/v1/artifacts"
 SEGMENTS: Final = "/v1/segments"
 TRUST: Final = "/v1/trust"
@@ -66,7 +67,7 @@ def transfer_segment(of: TransferId, segment_id: SegmentId) -> str:
 
 
 def transfer_action(of: TransferId, action: str) -> str:
-    """Return the path of `rows`, `commit`, `cancel`, `retry`, `approvals` or `messages` of a transfer."""
+    """Return the path of `rows`, `commit`, `cancel`, `recall`, `retry`, `approvals` or `messages` of a transfer."""
     return f"{TRANSFERS}/{of}/{action}"
 
 

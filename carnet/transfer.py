@@ -5,7 +5,7 @@ state is named by what is known. Edges hold a machine's state in the catalog and
 queues the log entry, so a state that is not in a table cannot be stored.
 
 Rules:      1. `step` is the only way from state to state  2. an event that a state does not list is refused, never ignored
-            3. ended states list no event but those that another decision may undo
+            3. ended states list no event but those that another decision may undo, and `recall`
 Layout:     machine: {state: {event: next state}}
 Spec:       docs/protocol.md section "States" is generated from these tables (a test compares); DESIGN section 7
 Example:    >>> step(ORIGIN, "received", "inspect")
@@ -22,7 +22,7 @@ Machine: TypeAlias = Mapping[str, Mapping[str, str]]
 ORIGIN: Final[Machine] = {
     "declared": {"segment": "receiving", "commit": "received", "deny": "denied", "cancel": "cancelled", "expire": "expired"},
     "receiving": {"segment": "receiving", "commit": "received", "cancel": "cancelled", "expire": "expired"},
-    "received": {"inspect": "inspecting", "cancel": "cancelled"},
+    "received": {"inspect": "inspecting", "cancel": "cancelled", "recall": "recalled"},
     "inspecting": {
         "inspect": "inspecting",
         "admit": "admitted",
@@ -30,13 +30,15 @@ ORIGIN: Final[Machine] = {
         "quarantine": "quarantined",
         "deny": "denied",
         "cancel": "cancelled",
+        "recall": "recalled",
     },
-    "admitted": {"cancel": "cancelled"},
-    "held": {"inspect": "inspecting", "deny": "denied", "cancel": "cancelled", "expire": "expired"},
-    "quarantined": {"inspect": "inspecting", "cancel": "cancelled"},
+    "admitted": {"cancel": "cancelled", "recall": "recalled"},
+    "held": {"inspect": "inspecting", "deny": "denied", "cancel": "cancelled", "expire": "expired", "recall": "recalled"},
+    "quarantined": {"inspect": "inspecting", "cancel": "cancelled", "recall": "recalled"},
     "denied": {},
     "cancelled": {},
     "expired": {},
+    "recalled": {},
 }
 """A transfer at its origin site, from declaration to the site's own decision."""
 
@@ -50,6 +52,7 @@ DELIVERY: Final[Machine] = {
         "quarantine": "quarantined",
         "deny": "denied",
         "cancel": "cancelled",
+        "recall": "recalled",
     },
     "offer-hold": {
         "offer-allow": "sending",
@@ -57,6 +60,7 @@ DELIVERY: Final[Machine] = {
         "offer-deny": "offer-deny",
         "cancel": "cancelled",
         "expire": "expired",
+        "recall": "recalled",
     },
     "offer-deny": {},
     "sending": {
@@ -68,14 +72,16 @@ DELIVERY: Final[Machine] = {
         "cancel": "cancelled",
         "expire": "expired",
         "deny": "denied",
+        "recall": "recalled",
     },
-    "retrying": {"send": "sending", "cancel": "cancelled", "expire": "expired"},
+    "retrying": {"send": "sending", "cancel": "cancelled", "expire": "expired", "recall": "recalled"},
     "stored": {
         "release-allow": "released",
         "release-hold": "release-hold",
         "release-deny": "release-deny",
         "cancel": "cancelled",
         "expire": "expired",
+        "recall": "recalled",
     },
     "release-hold": {
         "release-allow": "released",
@@ -83,6 +89,7 @@ DELIVERY: Final[Machine] = {
         "release-deny": "release-deny",
         "cancel": "cancelled",
         "expire": "expired",
+        "recall": "recalled",
     },
     "release-deny": {},
     "released": {
@@ -93,40 +100,63 @@ DELIVERY: Final[Machine] = {
         "hold": "held",
         "quarantine": "quarantined",
         "deny": "denied",
+        "recall": "recalled",
     },
-    "held": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied", "cancel": "cancelled"},
-    "quarantined": {"deliver": "delivered", "hold": "held", "quarantine": "quarantined", "deny": "denied"},
-    "delivered": {},
-    "denied": {},
+    "held": {
+        "deliver": "delivered",
+        "hold": "held",
+        "quarantine": "quarantined",
+        "deny": "denied",
+        "cancel": "cancelled",
+        "recall": "recalled",
+    },
+    "quarantined": {
+        "deliver": "delivered",
+        "hold": "held",
+        "quarantine": "quarantined",
+        "deny": "denied",
+        "recall": "recalled",
+    },
+    "delivered": {"recall": "recalled"},
+    "denied": {"recall": "recalled"},
     "cancelled": {},
     "expired": {},
+    "recalled": {},
 }
 """One delivery as its origin site knows it; `held`, `quarantined`, `denied` after `released` are the destination's decision."""
 
 DESTINATION: Final[Machine] = {
-    "receiving": {"segment": "receiving", "commit": "stored", "cancel": "cancelled", "expire": "expired"},
-    "stored": {"release": "released", "cancel": "cancelled", "expire": "expired"},
-    "released": {"inspect": "inspecting"},
+    "receiving": {
+        "segment": "receiving",
+        "commit": "stored",
+        "cancel": "cancelled",
+        "expire": "expired",
+        "recall": "recalled",
+    },
+    "stored": {"release": "released", "cancel": "cancelled", "expire": "expired", "recall": "recalled"},
+    "released": {"inspect": "inspecting", "recall": "recalled"},
     "inspecting": {
         "inspect": "inspecting",
         "deliver": "delivered",
         "hold": "held",
         "quarantine": "quarantined",
         "deny": "denied",
+        "recall": "recalled",
     },
-    "held": {"inspect": "inspecting", "deny": "denied", "expire": "expired"},
-    "quarantined": {"inspect": "inspecting", "deny": "denied"},
-    "delivered": {},
-    "denied": {},
-    "cancelled": {},
-    "expired": {},
+    "held": {"inspect": "inspecting", "deny": "denied", "expire": "expired", "recall": "recalled"},
+    "quarantined": {"inspect": "inspecting", "deny": "denied", "recall": "recalled"},
+    "delivered": {"recall": "recalled"},
+    "denied": {"recall": "recalled"},
+    "cancelled": {"recall": "recalled"},
+    "expired": {"recall": "recalled"},
+    "recalled": {},
 }
 """A transfer at its destination site; the destination decides for itself."""
 
 MACHINES: Final[Mapping[str, Machine]] = {"origin": ORIGIN, "delivery": DELIVERY, "destination": DESTINATION}
 """The machines by name, as documents and the catalog call them."""
 
-ORIGIN_DECIDED: Final = frozenset({"admitted", "held", "quarantined", "denied", "cancelled", "expired"})
+ORIGIN_DECIDED: Final = frozenset({"admitted", "held", "quarantined", "denied", "cancelled", "expired", "recalled"})
 """States in which the home site has decided: `carnet push` returns."""
 
 DELIVERY_SETTLED: Final = frozenset(DELIVERY) - {"waiting", "sending", "retrying", "stored", "released"}
@@ -156,5 +186,5 @@ def may(machine: Machine, state: str, event: str) -> bool:
 
 
 def is_ended(machine: Machine, state: str) -> bool:
-    """Tell whether nothing can follow `state`."""
-    return not machine.get(state, {})
+    """Tell whether nothing can follow `state`, or only that it is recalled."""
+    return not machine.get(state, {}).keys() - {"recall"}

@@ -16,6 +16,7 @@ from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.approving import judge_delivery, queue_review, record_delivery
+from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision
 from gateway.deliver import judge_order, make_visible
 from gateway.forward import parse_delivery_key
@@ -116,6 +117,7 @@ class Admit:
             return judgement
         if at_home:
             judgement = judge_signer(tx, services, judge_order(tx, judgement, record, waybill), record.id)
+            judgement = judge_recalled_bases(tx, judgement, record.id, destination)
             record_decision(tx, services, judgement, record, destination=destination)
         else:
             judgement = judge_delivery(tx, services, bundle, judgement, record, destination)

@@ -1,4 +1,4 @@
-"""What a site adds to its policy before a delivery passes a gate: the lane's floor, the approvals there are, the signer.
+"""What a site adds to its policy before a delivery passes a gate: the lane's floor, the approvals there are, signer and bases.
 
 It runs inside the transaction that records the decision, so what was counted is what was recorded. A hold that approvals can
 satisfy is signed and logged as it is, kept beside later decisions, and stays the same hold while nothing it rests on changes;
@@ -32,6 +32,7 @@ from carnet.release import site_recipient
 from carnet.timestamps import parse_time
 from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
+from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, draft_decision, judge_signer, judge_waybill, record_decision
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, TransferRecord
@@ -62,6 +63,7 @@ def judge_delivery(
 ) -> Judgement:
     """Return what is decided about a delivery at `offer` or `release`, where policy judged `asked`."""
     judgement = judge_signer(tx, services, _judge_approvals(tx, services, bundle, asked, record, destination), record.id)
+    judgement = judge_recalled_bases(tx, judgement, record.id, destination)
     forbids = any(one.kind == NO_PREFETCH for one in asked.decision.obligations)
     if asked.gate is not Gate.OFFER or judgement.outcome is not Outcome.ALLOW or not forbids:
         return judgement

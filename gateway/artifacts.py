@@ -8,7 +8,7 @@ from carnet.decision import Gate, Outcome
 from carnet.encoding import encode_base64
 from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
-from carnet.errors import Held, NotAuthorised, NotFound
+from carnet.errors import Held, NotAuthorised, NotFound, Refused
 from carnet.identifiers import Digest, Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.messages import ArtifactList, ArtifactRelease, ArtifactView, ReasonView, SignedStep
 from carnet.receipt import ReceiptKind
@@ -21,6 +21,8 @@ from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, IdentityRecord
 from gateway.services import Services
 
+_RECALLED_MAX = 16
+"""How many recalled transfers are looked at to tell why something is not here."""
 _CONSUMER_KEY_NUMBER = 1
 """An agent has one KEM key; its statement names it."""
 
@@ -52,14 +54,18 @@ class Artifacts:
         return await self._services.catalog.read(read)
 
     async def show(self, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactView:
-        """Return one artifact; raise `NotFound` E-ARTIFACT-UNKNOWN if there is none that this identity may pull."""
+        """Return one artifact.
+
+        Raises:
+            NotFound: E-ARTIFACT-UNKNOWN if there is none that this identity may pull. Refused: E-RECALLED if there was one.
+        """
         return _view(await self._services.catalog.read(lambda tx: self._visible(tx, identity, repository, tag)))
 
     async def release(self, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactRelease:
         """Decide whether this consumer may have the artifact; if so wrap the key to it and return all it needs to check.
 
         Raises:
-            Held: E-HELD, or E-TRUST-EXPIRED. Refused: E-DENIED with `reasons`.
+            Held: E-HELD, or E-TRUST-EXPIRED. Refused: E-DENIED with `reasons`, or E-RECALLED.
             NotFound: E-ARTIFACT-UNKNOWN. NotAuthorised: E-NOT-ENROLLED for an identity without a KEM key.
         """
         services = self._services
@@ -146,7 +152,7 @@ class Artifacts:
         services, transfer = self._services, record.transfer
         sealed_key = tx.artifact_key(transfer)
         if sealed_key is None:
-            raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {record.repository}:{record.tag} here")
+            raise self._absent(tx, record.repository, record.tag)
         packing = documents.read_packing(tx, transfer)
         release = make_release(
             packing,
@@ -173,9 +179,21 @@ class Artifacts:
         )
 
     async def segment(self, identity: SpiffeId, segment: SegmentId) -> bytes:
-        """Return a segment of an artifact that this identity sent or was released; raise `NotFound` E-SEGMENT-UNKNOWN."""
-        if not await self._services.catalog.read(lambda tx: tx.may_read_segment(identity, segment)):
+        """Return a segment of an artifact that this identity sent or was released.
+
+        Raises:
+            NotFound: E-SEGMENT-UNKNOWN. Refused: E-RECALLED for one of an artifact that was released to it and then recalled.
+        """
+
+        def look(tx: Transaction) -> None:
+            if tx.may_read_segment(identity, segment):
+                return
+            for transfer in tx.recalled_to(identity, limit=_RECALLED_MAX):
+                if _lists(tx, transfer, segment):
+                    raise Refused("E-RECALLED", f"segment {segment} is of transfer {transfer}, which was recalled")
             raise NotFound("E-SEGMENT-UNKNOWN", f"no segment {segment} that you may read")
+
+        await self._services.catalog.read(look)
         return await self._services.store.get(segment)
 
     async def delete(self, identity: SpiffeId, repository: Repository, tag: Tag) -> None:
@@ -206,9 +224,19 @@ class Artifacts:
 
     def _visible(self, tx: Transaction, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactRecord:
         record = tx.artifact(repository, tag)
-        if record is None or not self._may(tx.identity(identity), "pull", repository):
+        if not self._may(tx.identity(identity), "pull", repository):
             raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
+        if record is None:
+            raise self._absent(tx, repository, tag)
         return record
+
+    def _absent(self, tx: Transaction, repository: Repository, tag: Tag) -> NotFound | Refused:
+        """Return the error for a name that points to nothing: perhaps it did until that was recalled."""
+        for transfer in tx.transfers_named(repository, tag, limit=_RECALLED_MAX):
+            if transfer.state == "recalled" and self._services.site in transfer.destinations:
+                why = str(transfer.reasons[0]["text"]) if transfer.reasons else "no reason is kept"
+                return Refused("E-RECALLED", f"{repository}:{tag} was recalled: {why}")
+        return NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
 
     def _consumer(self, tx: Transaction, identity: SpiffeId) -> AgentStatement:
         who = tx.identity(identity)
@@ -222,6 +250,12 @@ class Artifacts:
         if not statement.is_valid_at(tx.now):
             raise NotAuthorised("E-CERTIFICATE", f"the site's statement about {identity.name} is out of date")
         return statement
+
+
+def _lists(tx: Transaction, transfer: TransferId, segment: SegmentId) -> bool:
+    """Tell whether the segment is one of the transfer's; its list may be long, so it is searched as it lies."""
+    pages = documents.read_packing(tx, transfer).index
+    return any(page.id == segment for page in pages) or segment.binary in documents.need(tx, transfer, documents.SEGMENT_LIST)
 
 
 def _view(record: ArtifactRecord) -> ArtifactView:

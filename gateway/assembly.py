@@ -43,6 +43,7 @@ from gateway.offline import row_seal
 from gateway.peers import Peers
 from gateway.policies import PolicyBook
 from gateway.policy_record import record_policy
+from gateway.recalling import Recalls
 from gateway.receive import Receive
 from gateway.release import Release
 from gateway.remembered import Remembered
@@ -59,6 +60,7 @@ from gateway.transfers import Transfers
 from gateway.translog.log import TransparencyLog
 from gateway.trusting import Trust
 from gateway.watching import RevocationWatch
+from gateway.withdrawing import Withdraw
 
 _PEER_CONNECTIONS = 4
 _JOBS = 16
@@ -73,6 +75,7 @@ class Gateway:
     inbound: Inbound
     transfers: Transfers
     approvals: Approvals
+    recalls: Recalls
     artifacts: Artifacts
     enrolment: Enrolment
     trust: Trust
@@ -166,6 +169,7 @@ def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: Tr
         inbound=Inbound(services),
         transfers=transfers,
         approvals=Approvals(services, transfers),
+        recalls=Recalls(services),
         artifacts=Artifacts(services),
         enrolment=enrolment,
         trust=services.trust,
@@ -212,13 +216,16 @@ def _handlers(services: Services) -> dict[str, Handler]:
         Deliver(services),
         Tell(services),
     )
+    recalls, withdraw = Recalls(services), Withdraw(services)
     return {
         "admit": admit.run,
         "offer": admit.offer,
         "forward": forward.run,
         "release": release.decide,
         "send-key": release.send_key,
-        "send-cancel": release.send_cancel,
+        "send-recall": recalls.send,
+        "withdraw": withdraw.run,
+        "tell-deleted": withdraw.tell,
         "deliver": deliver.run,
         "tell-delivered": tell.delivered,
         "tell-decision": tell.decision,

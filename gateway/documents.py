@@ -23,6 +23,12 @@ AGENT_STATEMENT = "agent-statement"
 PACKING_LIST = "packing-list"
 SEGMENT_LIST = "segment-list"
 APPROVAL = "approval/"
+RECALL = "recall"
+"""The recall by which the transfer was withdrawn at this site, whoever signed it."""
+WITHDRAWAL = "withdrawal"
+"""What the withdrawal did, as the `deleted` receipt will say it."""
+WITHDRAWN_SEGMENTS = "withdrawal-segments"
+"""The segments that are still to be deleted from the store."""
 
 
 def release_name(recipient: SpiffeId) -> str:
@@ -78,6 +84,36 @@ def receipt_name(kind: str, site: SiteName) -> str:
 def receipt_index_name(kind: str, site: SiteName) -> str:
     """Return the name under which the index of our own receipt's log entry is kept."""
     return f"receipt-index/{kind}/{site}"
+
+
+def recall_to_name(site: SiteName) -> str:
+    """Return the name of the recall that this site sends, or sent, to `site`."""
+    return f"recall-to/{site}"
+
+
+def recall_index_name(site: SiteName) -> str:
+    """Return the name under which the index of our log entry about the recall to `site` is kept."""
+    return f"recall-index/{site}"
+
+
+def recall_by_name(site: SiteName) -> str:
+    """Return the name of a recall that `site`, a destination, sent for itself."""
+    return f"recall-by/{site}"
+
+
+def recall_told_name(site: SiteName) -> str:
+    """Return the name of the time at which `site` took our message about a recall."""
+    return f"recall-told/{site}"
+
+
+def recall_acknowledged_name(site: SiteName) -> str:
+    """Return the name of the time at which the `deleted` receipt of `site` was here."""
+    return f"recall-acknowledged/{site}"
+
+
+def recalled_unknown_name(transfer: TransferId, what: str) -> str:
+    """Return the name of a document of the site about a recalled transfer that never came: `recall`, `receipt`, `index`."""
+    return f"recalled/{transfer}/{what}"
 
 
 def need(transaction: Transaction, transfer: TransferId, name: str) -> bytes:

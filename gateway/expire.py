@@ -1,7 +1,7 @@
 """Ends what ran out of time: transfers never committed, deliveries never made, holds that nobody satisfied.
 
 An unfinished transfer has the hours that the site gives it, a committed one until its waybill ends, a hold the hours that the
-site gives to holds. What only it needed is removed, and a destination that holds ciphertext is told.
+site gives to holds. What only it needed is removed, and a destination that may hold ciphertext is sent a recall.
 """
 
 from dataclasses import replace
@@ -13,10 +13,12 @@ from carnet.encoding import JsonValue
 from carnet.entries import EntryType
 from carnet.identifiers import SegmentId
 from carnet.messages import ReasonView
+from carnet.recall import RecallCause
 from carnet.transfer import DELIVERY, MACHINES, is_ended, may, step
 from gateway.approving import HOLDS, decide_again, open_hold, queue_review
 from gateway.forward import parse_delivery_key
 from gateway.ports import Transaction
+from gateway.recall_signing import announce
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
 
@@ -39,7 +41,7 @@ class Expire:
             orphans: list[SegmentId] = []
             for record in tx.overdue(limit=_A_ROUND):
                 for delivery in tx.deliveries(record.id):
-                    _expire_delivery(tx, delivery, "its waybill ended", delivery.reasons)
+                    _expire_delivery(tx, self._services, record, delivery, "its waybill ended", delivery.reasons)
                 orphans += _expire_transfer(tx, record, "ran out of time")
             return orphans
 
@@ -71,7 +73,7 @@ class Expire:
             why = f"nobody satisfied the hold within {hours} hours"
             remedy = "push again, and have those ready who are asked; the site sets limits.hold_hours"
             reason = ReasonView(rule="hold-expired", outcome=Outcome.HOLD.value, text=why, remedy=remedy)
-            _expire_delivery(tx, delivery, why, (reason.model_dump(mode="json"), *delivery.reasons))
+            _expire_delivery(tx, services, record, delivery, why, (reason.model_dump(mode="json"), *delivery.reasons))
             waits = any(not is_ended(DELIVERY, one.state) for one in tx.deliveries(record.id))
             return [] if waits or record.state != "held" else _expire_transfer(tx, record, why)
         if open_hold(tx, services, delivery) is None:
@@ -91,7 +93,9 @@ def _expire_transfer(tx: Transaction, record: TransferRecord, why: str) -> list[
     return tx.unpin_transfer(record.id)
 
 
-def _expire_delivery(tx: Transaction, delivery: DeliveryRecord, why: str, reasons: Rows) -> None:
+def _expire_delivery(
+    tx: Transaction, services: Services, record: TransferRecord, delivery: DeliveryRecord, why: str, reasons: Rows
+) -> None:
     if not may(DELIVERY, delivery.state, "expire"):
         return
     state = step(DELIVERY, delivery.state, "expire")
@@ -100,5 +104,4 @@ def _expire_delivery(tx: Transaction, delivery: DeliveryRecord, why: str, reason
         EntryType.TRANSFER_ENDED,
         {"transfer": delivery.transfer, "destination": delivery.destination, "state": "expired", "why": why},
     )
-    if delivery.state != "offer-hold":
-        tx.queue_job("send-cancel", f"{delivery.transfer}/{delivery.destination}")
+    announce(tx, services, record, cause=RecallCause.EXPIRED, reason=why, deliveries=[delivery])

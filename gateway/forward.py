@@ -15,6 +15,7 @@ from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, IntegrityError, Unavailable
 from carnet.identifiers import SegmentId, SiteName, TransferId
 from carnet.messages import ForwardRequest, ForwardResponse, ReasonView
+from carnet.recall import RecallCause
 from carnet.receipt import Receipt, ReceiptKind
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import TrustBundle
@@ -24,6 +25,7 @@ from gateway.approving import judge_delivery, queue_review, record_delivery
 from gateway.courier import Line
 from gateway.deciding import is_current, judge_waybill, require_signer, signed_step
 from gateway.ports import Transaction
+from gateway.recall_signing import announce
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
 
@@ -58,7 +60,7 @@ class Forward:
                 return
             await self._send(load, destination, bundle, job)
         except _NoLongerWanted:
-            await services.catalog.write(lambda tx: tx.queue_job("send-cancel", job.key))
+            return  # whoever ended it has told the destination
         except CarnetError as error:
             problem = str(error)
             await services.catalog.write(lambda tx: _note_failure(tx, transfer, destination, problem))
@@ -87,8 +89,9 @@ class Forward:
                 )
                 tx.save_delivery(saved)
                 queue_review(tx, services, saved)
-                if state != "sending":
-                    tx.queue_job("send-cancel", f"{transfer}/{destination}")
+                if state == "offer-deny":
+                    reason = judgement.views[0].text
+                    announce(tx, services, load.record, cause=RecallCause.DENIED, reason=reason, deliveries=[saved])
             return outcome is Outcome.ALLOW
 
         return await services.catalog.write(decide)

@@ -20,11 +20,11 @@ from carnet.errors import Conflict, Held, IntegrityError, NotAuthorised, NotFoun
 from carnet.identifiers import Digest, SegmentId, SpiffeId, TransferId
 from carnet.limits import MISSING_MAX
 from carnet.messages import (
-    CancelMessage,
     DecisionMessage,
     ForwardRequest,
     ForwardResponse,
     KeyReleaseMessage,
+    RecallMessage,
     ReceiptMessage,
     SiteMessage,
 )
@@ -41,9 +41,11 @@ from gateway.deciding import require_signer
 from gateway.deliver import sign_receipt
 from gateway.forward import check_receipt_subject
 from gateway.heads import Heads
-from gateway.ownership import transfer_of_peer
+from gateway.ownership import delivery_to, transfer_of_peer
 from gateway.ports import Transaction
-from gateway.records import DeliveryRecord, StoredSegment, TransferRecord
+from gateway.recall_inbox import RecallInbox, is_deleted_receipt
+from gateway.recall_signing import refuse_recalled
+from gateway.records import StoredSegment, TransferRecord
 from gateway.services import Services
 from gateway.unwrapping import Unwrapping
 
@@ -81,6 +83,7 @@ class Inbound:
         self._services = services
         self._heads = Heads(services)
         self._unwrapping = Unwrapping(services, self._heads)
+        self._recalls = RecallInbox(services, self._heads)
         self._listed: OrderedDict[Digest, _Listed] = OrderedDict()
         """What recent packing lists name, by their digest, least recently used first; the lock is for the catalog's threads."""
         self._listed_lock = threading.Lock()
@@ -93,6 +96,7 @@ class Inbound:
         Raises:
             IntegrityError: a signature, proof, decision or digest is not right. Held: E-TRUST-EXPIRED.
             NotAuthorised: E-NOT-ALLOWED for a lane that does not lead from the peer to here. Conflict: E-STATE.
+            Refused: E-RECALLED for what was recalled: it does not come back.
         """
         services = self._services
         await services.trust.take_revocations(request.revocations)
@@ -163,6 +167,7 @@ class Inbound:
 
     def _open(self, tx: Transaction, peer: SpiffeId, signed: _Signed) -> ForwardResponse:
         waybill = signed.waybill
+        refuse_recalled(tx, waybill.transfer)
         record = tx.transfer(waybill.transfer)
         if record is None:
             record = self._begin(tx, peer, signed)
@@ -254,9 +259,13 @@ class Inbound:
             tx.count_segment(transfer, len(data))
             return True
 
-        async with services.guard.holding(segment):
-            await services.store.put_if_absent(segment, data)
-            return await services.catalog.write(keep)
+        try:
+            async with services.guard.holding(segment):
+                await services.store.put_if_absent(segment, data)
+                return await services.catalog.write(keep)
+        except Conflict:  # it ended, or was recalled, while the segment came in
+            await services.remove_unneeded([segment])
+            raise
 
     def _listed_size(self, tx: Transaction, record: TransferRecord, segment: SegmentId) -> int | None:
         """Return the size the signed documents give for `segment`; they are read once, not for each segment."""
@@ -281,6 +290,7 @@ class Inbound:
 
         def change(tx: Transaction) -> ForwardResponse:
             record = transfer_of_peer(tx, peer, transfer)
+            refuse_recalled(tx, transfer)
             if record.state != "receiving":
                 return self._answer(tx, record)
             require_signer(tx, self._services, transfer)
@@ -303,16 +313,17 @@ class Inbound:
         """Take a message about a transfer; repeating one that was taken changes nothing."""
         services = self._services
         await services.trust.take_revocations(message.revocations)
-        bundle = services.trust.ground(peer.site)
         body = message.body
+        if isinstance(body, RecallMessage):
+            return await self._recalls.take_recall(peer, transfer, body)
+        if isinstance(body, ReceiptMessage) and is_deleted_receipt(body):
+            return await self._recalls.take_deleted(peer, transfer, body)
+        bundle = services.trust.ground(peer.site)
         if isinstance(body, KeyReleaseMessage):
-            await self._unwrapping.take_key(peer, transfer, body, bundle)
-        elif isinstance(body, ReceiptMessage):
-            await self._take_receipt(peer, transfer, body, bundle)
-        elif isinstance(body, DecisionMessage):
-            await self._take_decision(peer, transfer, body, bundle)
-        else:
-            await self._take_cancel(peer, transfer, body)
+            return await self._unwrapping.take_key(peer, transfer, body, bundle)
+        if isinstance(body, ReceiptMessage):
+            return await self._take_receipt(peer, transfer, body, bundle)
+        return await self._take_decision(peer, transfer, body, bundle)
 
     async def _take_receipt(self, peer: SpiffeId, transfer: TransferId, body: ReceiptMessage, bundle: TrustBundle) -> None:
         """At the origin: the destination delivered."""
@@ -327,7 +338,7 @@ class Inbound:
         envelope = parse_envelope(body.receipt).encode()
 
         def keep(tx: Transaction) -> None:
-            record, delivery = _to_peer(tx, peer, transfer)
+            record, delivery = delivery_to(tx, peer, transfer)
             check_receipt_subject(receipt, record, peer.site)
             if not may(DELIVERY, delivery.state, "deliver"):
                 return
@@ -352,7 +363,7 @@ class Inbound:
     async def _take_decision(self, peer: SpiffeId, transfer: TransferId, body: DecisionMessage, bundle: TrustBundle) -> None:
         """At the origin: the destination decided not to deliver, and says why."""
         services = self._services
-        packing = await services.catalog.read(lambda tx: documents.read_packing(tx, _to_peer(tx, peer, transfer)[0].id))
+        packing = await services.catalog.read(lambda tx: documents.read_packing(tx, delivery_to(tx, peer, transfer)[0].id))
         decision = verify_step(
             body.step,
             site=bundle.site(peer.site),
@@ -373,7 +384,7 @@ class Inbound:
         envelope = parse_envelope(body.step.decision).encode()
 
         def keep(tx: Transaction) -> None:
-            _record, delivery = _to_peer(tx, peer, transfer)
+            _record, delivery = delivery_to(tx, peer, transfer)
             if not may(DELIVERY, delivery.state, event) or delivery.outcome == decision.outcome:
                 return
             tx.save_delivery(
@@ -393,29 +404,6 @@ class Inbound:
             )
 
         await services.catalog.write(keep)
-
-    async def _take_cancel(self, peer: SpiffeId, transfer: TransferId, body: CancelMessage) -> None:
-        """At the destination: the origin gave up before any key came; the segments go, the record stays."""
-        services = self._services
-
-        def keep(tx: Transaction) -> list[SegmentId]:
-            record = tx.transfer(transfer)
-            if record is None or record.sender != peer or not may(DESTINATION, record.state, "cancel"):
-                return []
-            tx.save_transfer(replace(record, state=step(DESTINATION, record.state, "cancel"), state_at=tx.now))
-            tx.append(EntryType.TRANSFER_ENDED, {"transfer": transfer, "state": "cancelled", "why": body.reason})
-            return tx.unpin_transfer(transfer)
-
-        await services.remove_unneeded(await services.catalog.write(keep))
-
-
-def _to_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> tuple[TransferRecord, DeliveryRecord]:
-    record = tx.transfer(transfer)
-    deliveries = tx.deliveries(transfer) if record is not None and record.role == "origin" else []
-    for delivery in deliveries:
-        if record is not None and peer.kind == "gateway" and delivery.destination == peer.site:
-            return record, delivery
-    raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} to you")
 
 
 def _already_here(tx: Transaction, peer: SpiffeId, listed: dict[SegmentId, int]) -> dict[SegmentId, int]:

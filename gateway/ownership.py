@@ -3,7 +3,7 @@
 from carnet.errors import NotFound
 from carnet.identifiers import SpiffeId, TransferId
 from gateway.ports import Transaction
-from gateway.records import TransferRecord
+from gateway.records import DeliveryRecord, TransferRecord
 
 
 def own_transfer(tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
@@ -20,3 +20,13 @@ def transfer_of_peer(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> T
     if record is None or record.role != "destination" or record.sender != peer:
         raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} of yours")
     return record
+
+
+def delivery_to(tx: Transaction, peer: SpiffeId, transfer: TransferId) -> tuple[TransferRecord, DeliveryRecord]:
+    """Return the transfer and its delivery to this peer; raise `NotFound` E-TRANSFER-UNKNOWN if this site sends it none."""
+    record = tx.transfer(transfer)
+    deliveries = tx.deliveries(transfer) if record is not None and record.role == "origin" else []
+    for delivery in deliveries:
+        if record is not None and peer.kind == "gateway" and delivery.destination == peer.site:
+            return record, delivery
+    raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} to you")

@@ -21,6 +21,7 @@ from gateway.records import (
     IdentityRecord,
     InviteRecord,
     JobRecord,
+    SharedSegments,
     StoredSegment,
     TransferRecord,
 )
@@ -88,6 +89,14 @@ class Transaction(Protocol):
         self, *, sender: SpiffeId | None = None, states: Sequence[str] = (), limit: int = 100, before: str | None = None
     ) -> list[TransferRecord]:
         """Return transfers, newest first; `before` is the cursor `created_at|id` of the last one seen."""
+        ...
+
+    def transfers_of_artifact(self, digest: Digest, *, limit: int) -> list[TransferRecord]:
+        """Return the transfers of this artifact, newest first."""
+        ...
+
+    def transfers_named(self, repository: Repository, tag: Tag, *, limit: int) -> list[TransferRecord]:
+        """Return the transfers of this name, newest first."""
         ...
 
     def overdue(self, *, limit: int) -> list[TransferRecord]:
@@ -195,6 +204,18 @@ class Transaction(Protocol):
 
     def add_reader(self, transfer: TransferId, identity: SpiffeId) -> None:
         """Let `identity` read the transfer's segments from now on."""
+        ...
+
+    def readers(self, transfer: TransferId) -> int:
+        """Return how many identities the transfer was released to."""
+        ...
+
+    def recalled_to(self, identity: SpiffeId, *, limit: int) -> list[TransferId]:
+        """Return transfers that were released to `identity` and are `recalled`."""
+        ...
+
+    def shared_segments(self, transfer: TransferId) -> SharedSegments:
+        """Count the transfer's segments that other transfers need too."""
         ...
 
     def unpin_transfer(self, transfer: TransferId) -> list[SegmentId]:

@@ -12,7 +12,8 @@ from carnet.entries import EntryType
 from carnet.errors import CarnetError, Conflict, Held
 from carnet.identifiers import SiteName, TransferId
 from carnet.limits import TEXT_CHARS_MAX
-from carnet.messages import ApprovedHold, CancelMessage, KeyReleaseMessage, SiteMessage
+from carnet.messages import ApprovedHold, KeyReleaseMessage, SiteMessage
+from carnet.recall import RecallCause
 from carnet.release import KeyRelease, site_recipient
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import TrustBundle
@@ -21,15 +22,15 @@ from gateway.approving import OpenHold, is_approved, judge_delivery, prove_hold,
 from gateway.deciding import Judgement, is_current, judge_waybill, signed_step
 from gateway.forward import end_refused, parse_delivery_key
 from gateway.ports import Transaction
+from gateway.recall_signing import announce
 from gateway.records import DeliveryRecord, JobRecord
 from gateway.services import Services
 
 _KEY_RELEASE_NUMBER = 0
-_CANCEL_NUMBER = 1
 
 
 class Release:
-    """Handles `release`, `send-key` and `send-cancel` jobs; the key is `<transfer>/<destination>`."""
+    """Handles `release` and `send-key` jobs; the key is `<transfer>/<destination>`."""
 
     def __init__(self, services: Services) -> None:
         """Use the site's services."""
@@ -77,7 +78,8 @@ class Release:
                 tx.queue_job("send-key", key)
                 return True
             if state == "release-deny":
-                tx.queue_job("send-cancel", key)
+                reason = judgement.views[0].text
+                announce(tx, self._services, record, cause=RecallCause.DENIED, reason=reason, deliveries=[saved])
         return False
 
     def _next_state(self, tx: Transaction, delivery: DeliveryRecord, judgement: Judgement) -> str:
@@ -112,7 +114,7 @@ class Release:
         bundle = services.trust.ground(destination)
         waiting, current, begun = await services.catalog.read(
             lambda tx: (
-                any(one.destination == destination and one.state == "released" for one in tx.deliveries(transfer)),
+                _is_released(tx, transfer, destination),
                 is_current(tx, services, bundle, transfer, Gate.RELEASE, destination)
                 and is_approved(tx, services, bundle, transfer, destination),
                 tx.document(transfer, documents.key_sent_name(destination)) is not None,
@@ -131,7 +133,9 @@ class Release:
         """Log that the key leaves, wait until that is under a checkpoint, then send it (P1, P5)."""
         services = self._services
 
-        def begin(tx: Transaction) -> tuple[KeyRelease, int]:
+        def begin(tx: Transaction) -> tuple[KeyRelease, int] | None:
+            if not _is_released(tx, transfer, destination):
+                return None  # recalled since it was looked at
             release = _read_release(tx, services, transfer, destination)
             known = tx.document(transfer, documents.key_sent_name(destination))
             if known is not None:
@@ -143,7 +147,10 @@ class Release:
             tx.put_document(transfer, documents.key_sent_name(destination), str(index).encode("ascii"))
             return release, index
 
-        release, index = await services.catalog.write(begin)
+        begun = await services.catalog.write(begin)
+        if begun is None:
+            return
+        release, index = begun
         await services.log.checkpointed(index)
         proof = await signed_step(services, transfer, Gate.RELEASE, destination)
         approved = await self._approved(transfer, destination)
@@ -168,16 +175,9 @@ class Release:
             )
         )
 
-    async def send_cancel(self, job: JobRecord) -> None:
-        """Tell the destination that this transfer's key will not come."""
-        transfer, destination = parse_delivery_key(job.key)
-        reasons = await self._services.catalog.read(
-            lambda tx: [one.reasons for one in tx.deliveries(transfer) if one.destination == destination]
-        )
-        text = next((str(reason[0].get("text", "")) for reason in reasons if reason), "cancelled at the origin")
-        message = CancelMessage(number=_CANCEL_NUMBER, reason=text)
-        line = await self._services.courier.line(transfer, destination, job)
-        await line.message(SiteMessage(body=message))
+
+def _is_released(tx: Transaction, transfer: TransferId, destination: SiteName) -> bool:
+    return any(one.destination == destination and one.state == "released" for one in tx.deliveries(transfer))
 
 
 def _read_release(tx: Transaction, services: Services, transfer: TransferId, destination: SiteName) -> KeyRelease:

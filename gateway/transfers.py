@@ -1,6 +1,7 @@
 """Shows transfers to those who may see them, and lets their senders cancel or retry them.
 
-An agent sees its own transfers; an identity granted `admin` sees all of the site; everything else does not exist for it.
+An agent sees its own transfers; an identity granted `admin` sees all of the site; who may delete in a transfer's repository, and
+so may recall it, may look at it. Everything else does not exist for them.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from carnet.entries import EntryType
 from carnet.errors import Conflict, NotFound
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
 from carnet.messages import DeliveryView, ReasonView, TransferList, TransferView
+from carnet.recall import RecallCause
 from carnet.receipt import ReceiptKind
 from carnet.timestamps import format_time
 from carnet.transfer import DELIVERY, MACHINES, may, step
@@ -18,6 +20,8 @@ from gateway import documents
 from gateway.approving import approvals_view
 from gateway.changes import Changes
 from gateway.ports import Transaction
+from gateway.recall_signing import announce
+from gateway.recalling import delivery_recall, may_delete, own_recall
 from gateway.records import DeliveryRecord, TransferRecord
 from gateway.services import Services
 
@@ -32,7 +36,14 @@ class Transfers:
 
     async def show(self, identity: SpiffeId, transfer: TransferId) -> TransferView:
         """Return one transfer; raise `NotFound` E-TRANSFER-UNKNOWN if there is none that this identity may see."""
-        return await self._services.catalog.read(lambda tx: self._view(tx, self.visible(tx, identity, transfer)))
+
+        def read(tx: Transaction) -> TransferView:
+            record = tx.transfer(transfer)
+            if record is None or not may_delete(tx, self._services, identity, record):
+                record = self.visible(tx, identity, transfer)
+            return self._view(tx, record)
+
+        return await self._services.catalog.read(read)
 
     async def changed(self, transfer: TransferId, timeout_s: float) -> None:
         """Return at the transfer's next change, or after `timeout_s` seconds."""
@@ -65,11 +76,10 @@ class Transfers:
             deliveries = tx.deliveries(transfer)
             if not may(machine, record.state, "cancel") or any(one.state in _TOO_LATE for one in deliveries):
                 raise Conflict("E-STATE", f"transfer {transfer} is {_shown(record, deliveries)} and cannot be cancelled")
-            for delivery in deliveries:
-                if may(DELIVERY, delivery.state, "cancel"):
-                    tx.save_delivery(replace(delivery, state=step(DELIVERY, delivery.state, "cancel"), state_at=tx.now))
-                    if delivery.state in {"sending", "retrying", "stored", "release-hold"}:
-                        tx.queue_job("send-cancel", f"{transfer}/{delivery.destination}")
+            waiting = [delivery for delivery in deliveries if may(DELIVERY, delivery.state, "cancel")]
+            for delivery in waiting:
+                tx.save_delivery(replace(delivery, state=step(DELIVERY, delivery.state, "cancel"), state_at=tx.now))
+            announce(tx, self._services, record, cause=RecallCause.CANCELLED, reason=reason, by=identity, deliveries=waiting)
             record = replace(record, state=step(machine, record.state, "cancel"), state_at=tx.now)
             tx.save_transfer(record)
             tx.delete_artifact_key(transfer)
@@ -144,6 +154,7 @@ class Transfers:
             outcome=record.outcome,
             reasons=_reasons(record.reasons),
             deliveries=tuple(_delivery_view(tx, self._services, delivery) for delivery in tx.deliveries(record.id)),
+            recall=own_recall(tx, self._services, record),
         )
 
 
@@ -185,6 +196,7 @@ def _delivery_view(tx: Transaction, services: Services, delivery: DeliveryRecord
         approvals=approvals_view(tx, services, delivery),
         stored_receipt=receipt(ReceiptKind.STORED),
         delivered_receipt=receipt(ReceiptKind.DELIVERED),
+        recall=delivery_recall(tx, delivery.transfer, delivery.destination),
     )
 
 

@@ -19,10 +19,12 @@ from carnet.steps import Expected, require_allow, verify_step
 from carnet.transfer import DESTINATION, may, step
 from carnet.trust import AgentStatement, Lane, TrustBundle
 from gateway import documents
+from gateway.base_rule import require_no_recalled_base
 from gateway.deciding import require_signer
 from gateway.heads import Heads
 from gateway.ownership import transfer_of_peer
 from gateway.ports import Transaction
+from gateway.recall_signing import refuse_recalled
 from gateway.records import TransferRecord
 from gateway.services import Services
 
@@ -41,7 +43,10 @@ class Unwrapping:
 
         def look(tx: Transaction) -> tuple[TransferRecord, PackingList]:
             found = transfer_of_peer(tx, peer, transfer)
+            refuse_recalled(tx, transfer)
             require_signer(tx, services, transfer)
+            if found.state == "stored":
+                require_no_recalled_base(tx, transfer, services.site)
             return found, documents.read_packing(tx, transfer)
 
         record, packing = await services.catalog.read(look)

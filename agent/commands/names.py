@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from carnet.errors import CallerError, NotFound
-from carnet.identifiers import LaneName, Repository, SiteName, Tag
+from carnet.errors import CallerError, CarnetError, NotFound
+from carnet.identifiers import Digest, LaneName, Repository, SiteName, Tag, TransferId
 from carnet.trust import HOME_LANE, TrustBundle
 
 
@@ -34,6 +34,16 @@ def parse_name(text: str) -> tuple[Repository, Tag]:
             "E-USAGE", f"{ascii(text)[:120]} names a site; this is about the home site", remedy="write repository:tag"
         )
     return target.repository, target.tag
+
+
+def parse_subject(text: str) -> TransferId | Digest | tuple[Repository, Tag]:
+    """Return what `text` names: a transfer id, a digest or `repository:tag`; raise `CallerError` E-USAGE or E-NAME otherwise."""
+    for kind in (TransferId, Digest):
+        try:
+            return kind(text)
+        except CarnetError:
+            continue
+    return parse_name(text)
 
 
 def lane_to(

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from carnet.envelope import parse_envelope
 from carnet.errors import Held, Refused, Unavailable
-from carnet.messages import DeliveryView, ReasonView, TransferView
+from carnet.messages import DeliveryView, ReasonView, RecallView, TransferView
 from carnet.presentation import printable
+from carnet.receipt import Receipt
 
 EXIT_OF_STATE: Final[dict[str, int]] = {
     "denied": Refused.exit_status,
@@ -16,6 +18,7 @@ EXIT_OF_STATE: Final[dict[str, int]] = {
     "offer-hold": Held.exit_status,
     "release-hold": Held.exit_status,
     "retrying": Unavailable.exit_status,
+    "recalled": Refused.exit_status,
     "cancelled": 1,
     "expired": 1,
 }
@@ -37,11 +40,15 @@ def describe(view: TransferView) -> list[str]:
     digest = f"@{view.digest}" if view.digest else ""
     lines = [f"{view.state.upper()}  {view.transfer}  {name}{digest}  on lane {view.lane}"]
     shown_reasons: list[ReasonView] = []
+    if view.recall is not None:
+        lines.append(f"  here: {_recall(view.recall, is_told=True)}")
     for delivery in view.deliveries:
         lines.append(f"  -> {delivery.destination}: {delivery.state}{_progress(delivery)}")
         if delivery.error:
             lines.append(f"     {printable(delivery.error)}")
         lines.extend(_approvals(view, delivery))
+        if delivery.recall is not None:
+            lines.append(f"     {_recall(delivery.recall, is_told=delivery.recall.site == delivery.destination)}")
         shown_reasons.extend(delivery.reasons)
     if EXIT_OF_STATE.get(view.state) or not view.deliveries:
         shown_reasons.extend(view.reasons)
@@ -61,6 +68,24 @@ def _approvals(view: TransferView, delivery: DeliveryView) -> list[str]:
             lines.append(f"     needs {need.count - need.given} of {need.role}: {people}")
     lines.append(f"     until {asked.until}: carnet approve {view.transfer} --to {delivery.destination}  (or reject)")
     return [printable(line) for line in lines]
+
+
+def _recall(recall: RecallView, *, is_told: bool) -> str:
+    """Return how far a withdrawal is at one site, in words; `is_told` where the site need not be told."""
+    if recall.receipt is None:
+        if recall.told is not None:
+            return f"told at {recall.told}, has not acknowledged yet"
+        return "withdrawn, its files are being deleted" if is_told else "recall pending: it could not be told yet"
+    receipt = Receipt.read_unverified(parse_envelope(recall.receipt))
+    told = f"told at {recall.told}, " if recall.told is not None and not is_told else ""
+    said = f"{told}acknowledged at {recall.acknowledged}: deleted {receipt.segments.count} segments"
+    deletion = receipt.deletion
+    if deletion is None:
+        return said
+    said += f" and {deletion.keys} keys"
+    if deletion.kept.count:
+        said += f", {deletion.kept.count} segments stay for {deletion.kept_for} other artifacts"
+    return f"{said}; {deletion.consumers} consumers had been given the key" if deletion.consumers else said
 
 
 def reason_lines(reasons: Sequence[ReasonView]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from carnet import paths
 from carnet.encoding import encode_base64
 from carnet.errors import PeerError, Unavailable
-from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.identifiers import Digest, Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.limits import LOG_ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX
 from carnet.messages import (
     ApprovalRequests,
@@ -33,6 +33,7 @@ from carnet.messages import (
     ForwardRequest,
     ForwardResponse,
     Message,
+    RecallRequest,
     RenewRequest,
     RenewResponse,
     RevocationResponse,
@@ -180,6 +181,16 @@ class PeerClient:
     async def cancel(self, transfer: TransferId, reason: str = "") -> TransferView:
         """Give a transfer up."""
         return await self._post(paths.transfer_action(transfer, "cancel"), CancelRequest(reason=reason), TransferView)
+
+    async def recallable(self, *, digest: Digest | None = None, name: tuple[Repository, Tag] | None = None) -> TransferList:
+        """Return what a recall of this artifact would withdraw: by its digest, or by the name whose newest artifact is meant."""
+        query = [("digest", str(digest))] if digest is not None else []
+        query += [("name", f"{name[0]}:{name[1]}")] if name is not None else []
+        return await self._get(paths.RECALLS, TransferList, query)
+
+    async def recall(self, transfer: TransferId, reason: str) -> TransferView:
+        """Withdraw a transfer here and wherever it went."""
+        return await self._post(paths.transfer_action(transfer, "recall"), RecallRequest(reason=reason), TransferView)
 
     async def retry(self, transfer: TransferId) -> TransferView:
         """Have a stopped delivery tried again now."""

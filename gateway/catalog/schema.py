@@ -65,6 +65,8 @@ transfers = Table(
     Index(None, "sender", "state", "created_at", "id"),
     Index(None, "sender", "lane", "repository", "created_at"),
     Index(None, "packing_digest"),
+    Index(None, "digest", "created_at", "id"),
+    Index(None, "repository", "tag", "created_at", "id"),
 )
 
 deliveries = Table(
@@ -139,6 +141,7 @@ readers = Table(
     metadata,
     _transfer_key(primary=True),
     Column("identity", Text, primary_key=True),
+    Index(None, "identity"),
     sqlite_with_rowid=False,
 )
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from sqlalchemy import and_, bindparam, delete, exists, or_, select
+from sqlalchemy import and_, bindparam, delete, distinct, exists, func, or_, select
 
 from carnet.errors import IntegrityError
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
 from gateway.catalog import schema
 from gateway.catalog.session import Session
 from gateway.catalog.statements import LIMIT, Statement, insert_or_ignore, placeholders, upsert
-from gateway.records import StoredSegment
+from gateway.records import SharedSegments, StoredSegment
 
 _IDS_A_QUERY = 1_000
 _OF_SENDER = (
@@ -40,9 +40,29 @@ _ONLY_ITS_OWN = Statement(
         ~exists().where(_other.c.segment == _u.segment, _other.c.transfer != _u.transfer),
     )
 )
+_SHARED = Statement(
+    select(func.count(), func.coalesce(func.sum(_s.size), 0))
+    .select_from(schema.transfer_segments.join(schema.segments, _s.id == _u.segment))
+    .where(
+        _u.transfer == bindparam("transfer"),
+        exists().where(_other.c.segment == _u.segment, _other.c.transfer != _u.transfer),
+    )
+)
+_SHARERS = Statement(
+    select(func.count(distinct(_other.c.transfer)))
+    .select_from(schema.transfer_segments.join(_other, _other.c.segment == _u.segment))
+    .where(_u.transfer == bindparam("transfer"), _other.c.transfer != _u.transfer)
+)
 _UNPIN = Statement(delete(schema.transfer_segments).where(_u.transfer == bindparam("transfer")))
 _FORGET = Statement(delete(schema.segments).where(_s.id == bindparam("id")))
 _ADD_READER = insert_or_ignore(schema.readers)
+_READERS = Statement(select(func.count()).select_from(schema.readers).where(schema.readers.c.transfer == bindparam("transfer")))
+_RECALLED_TO = Statement(
+    select(schema.readers.c.transfer)
+    .join(schema.transfers, schema.transfers.c.id == schema.readers.c.transfer)
+    .where(schema.readers.c.identity == bindparam("identity"), schema.transfers.c.state == "recalled")
+    .limit(LIMIT)
+)
 _READABLE = Statement(
     select(_u.transfer)
     .join(schema.transfers, schema.transfers.c.id == _u.transfer)
@@ -126,6 +146,22 @@ class Segments(Session):
     def add_reader(self, transfer: TransferId, identity: SpiffeId) -> None:
         """Let `identity` read the transfer's segments from now on."""
         self._run(_ADD_READER, transfer=transfer, identity=identity)
+
+    def readers(self, transfer: TransferId) -> int:
+        """Return how many identities the transfer was released to."""
+        row = self._one(_READERS, transfer=transfer)
+        return 0 if row is None else int(row[0])
+
+    def recalled_to(self, identity: SpiffeId, *, limit: int) -> list[TransferId]:
+        """Return transfers that were released to `identity` and are `recalled`."""
+        return [TransferId(row["transfer"]) for row in self._all(_RECALLED_TO, identity=identity, limit=limit)]
+
+    def shared_segments(self, transfer: TransferId) -> SharedSegments:
+        """Count the transfer's segments that other transfers need too."""
+        shared = self._one(_SHARED, transfer=transfer)
+        sharers = self._one(_SHARERS, transfer=transfer)
+        count, size = (0, 0) if shared is None else (int(shared[0]), int(shared[1]))
+        return SharedSegments(count=count, bytes=size, transfers=0 if sharers is None else int(sharers[0]))
 
     def unpin_transfer(self, transfer: TransferId) -> list[SegmentId]:
         """Drop the transfer's claims; return and forget the segments that no other transfer needs (to delete them)."""

@@ -29,6 +29,15 @@ _CREATED_AT = Statement(select(_t.created_at).where(_t.id == bindparam("id")))
 _OF_PACKING = Statement(
     select(schema.transfers).where(_t.packing_digest == bindparam("packing")).order_by(_t.created_at.desc()).limit(1)
 )
+_OF_ARTIFACT = Statement(
+    select(schema.transfers).where(_t.digest == bindparam("digest")).order_by(_t.created_at.desc(), _t.id.desc()).limit(LIMIT)
+)
+_NAMED = Statement(
+    select(schema.transfers)
+    .where(_t.repository == bindparam("repository"), _t.tag == bindparam("tag"))
+    .order_by(_t.created_at.desc(), _t.id.desc())
+    .limit(LIMIT)
+)
 _COUNT = Statement(
     update(schema.transfers)
     .where(_t.id == bindparam("transfer"))
@@ -138,6 +147,14 @@ class Transfers(Session):
         pages = [self._all(listing, state=state, **values) for state in dict.fromkeys(states)]
         newest = sorted(chain.from_iterable(pages), key=lambda row: (row["created_at"], row["id"]), reverse=True)
         return [_transfer_of(row) for row in newest[:limit]]
+
+    def transfers_of_artifact(self, digest: Digest, *, limit: int) -> list[TransferRecord]:
+        """Return the transfers of this artifact, newest first."""
+        return [_transfer_of(row) for row in self._all(_OF_ARTIFACT, digest=digest, limit=limit)]
+
+    def transfers_named(self, repository: Repository, tag: Tag, *, limit: int) -> list[TransferRecord]:
+        """Return the transfers of this name, newest first."""
+        return [_transfer_of(row) for row in self._all(_NAMED, repository=repository, tag=tag, limit=limit)]
 
     def overdue(self, *, limit: int) -> list[TransferRecord]:
         """Return overdue unfinished transfers; see `Transaction.overdue`."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.identifiers import Digest, Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.messages import (
     ApprovalRequests,
     ApproveRequest,
@@ -113,6 +113,18 @@ class Approvals(Protocol):
         ...
 
 
+class Recalls(Protocol):
+    """How what was committed is withdrawn."""
+
+    async def find(self, identity: SpiffeId, *, digest: Digest | None, name: tuple[Repository, Tag] | None) -> list[TransferId]:
+        """Return what a recall by this digest or name would withdraw."""
+        ...
+
+    async def recall(self, identity: SpiffeId, transfer: TransferId, reason: str) -> None:
+        """Withdraw a transfer here and wherever it went."""
+        ...
+
+
 class Artifacts(Protocol):
     """What is asked about delivered artifacts."""
 
@@ -208,6 +220,11 @@ class Gateway(Protocol):
     @property
     def approvals(self) -> Approvals:
         """About approvals."""
+        ...
+
+    @property
+    def recalls(self) -> Recalls:
+        """About withdrawals."""
         ...
 
     @property

@@ -5,14 +5,17 @@ import hashlib
 
 from aiohttp import web
 
-from carnet.identifiers import SegmentId
+from carnet.errors import CallerError
+from carnet.identifiers import Digest, Repository, SegmentId, Tag
 from carnet.messages import (
     ApproveRequest,
     CancelRequest,
     CommitRequest,
     DeclareRequest,
     ForwardRequest,
+    RecallRequest,
     SiteMessage,
+    TransferList,
     TransferView,
 )
 from carnet.paths import BINARY_TYPE, NEXT_HEADER, WAIT_S_MAX
@@ -110,6 +113,33 @@ async def cancel(exchange: Exchange) -> web.StreamResponse:
     """POST /v1/transfers/{id}/cancel: give it up; the body may be absent."""
     request = await exchange.message(CancelRequest) if exchange.request.can_read_body else CancelRequest()
     return await exchange.answer(await exchange.gateway.transfers.cancel(exchange.caller, exchange.transfer, request.reason))
+
+
+async def recallable(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/recalls: what a recall would withdraw; query `digest` of an artifact, or `name` (`repository:tag`)."""
+    query = exchange.query("digest", "name")
+    digest, name = one(query, "digest"), one(query, "name")
+    if (digest is None) == (name is None):
+        raise CallerError("E-USAGE", "name an artifact by the query parameter digest, or by name, and not by both")
+    found = await exchange.gateway.recalls.find(
+        exchange.caller,
+        digest=None if digest is None else Digest(digest),
+        name=None if name is None else _parse_name(name),
+    )
+    views = [await exchange.gateway.transfers.show(exchange.caller, transfer) for transfer in found]
+    return await exchange.answer(TransferList(transfers=tuple(views)))
+
+
+def _parse_name(text: str) -> tuple[Repository, Tag]:
+    repository, _, tag = text.rpartition(":")
+    return Repository(repository), Tag(tag)
+
+
+async def recall(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/recall: withdraw it here and wherever it went; each site there answers in its own time."""
+    request = await exchange.message(RecallRequest)
+    await exchange.gateway.recalls.recall(exchange.caller, exchange.transfer, request.reason)
+    return await exchange.answer(await exchange.gateway.transfers.show(exchange.caller, exchange.transfer))
 
 
 async def retry(exchange: Exchange) -> web.StreamResponse:

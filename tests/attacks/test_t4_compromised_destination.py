@@ -10,7 +10,7 @@ from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, NotAuthorised, NotFound
 from carnet.identifiers import SegmentId
-from carnet.messages import CancelMessage, DecisionMessage, ReceiptMessage, SiteMessage
+from carnet.messages import DecisionMessage, ReceiptMessage, SiteMessage
 from carnet.receipt import Receipt
 from carnet.timestamps import format_time
 from gateway.offline import open_site
@@ -71,7 +71,7 @@ async def test_it_cannot_say_delivered_while_it_has_no_key(world: World, peers: 
     assert (view.deliveries[0].state, view.deliveries[0].delivered_receipt) == ("release-hold", None)
 
 
-async def test_it_can_neither_cancel_nor_decide_for_the_origin(world: World, peers: Peers, tmp_path: Path) -> None:
+async def test_it_cannot_decide_for_the_origin(world: World, peers: Peers, tmp_path: Path) -> None:
     transfer = await waiting_at_release(world, tmp_path)
     async with open_site(world.us.directory) as site:
         record = await site.catalog.read(lambda tx: tx.transfer(transfer))
@@ -83,8 +83,6 @@ async def test_it_can_neither_cancel_nor_decide_for_the_origin(world: World, pee
     step = peers.forged(decision, key=peers.keys["eu"], log="eu", kind=EntryType.DECISION_RELEASE)
     with pytest.raises(CarnetError):
         await peers.clients["eu"].message(transfer, SiteMessage(body=DecisionMessage(number=1, step=step)))
-    # A cancel is the origin's to send: here it changes nothing.
-    await peers.clients["eu"].message(transfer, SiteMessage(body=CancelMessage(number=2, reason="x")))
 
     assert (await world.show(transfer)).deliveries[0].state == "release-hold"
 

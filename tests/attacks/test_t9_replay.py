@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from carnet.errors import CarnetError, Conflict
-from carnet.messages import CancelMessage, SiteMessage
 from gateway.offline import open_site
 from tests.attacks.parties import Peers, bent, noise, segment_of
 from tests.crossing.sites import World, push_in
@@ -63,14 +62,6 @@ async def test_the_offer_of_one_transfer_carries_no_other(world: World, peers: P
         with pytest.raises(CarnetError) as caught:
             await peers.clients["us"].forward_declare(told)
         assert caught.value.http_status < 500, name
-
-
-async def test_a_cancel_after_delivery_takes_nothing_back(world: World, peers: Peers, tmp_path: Path) -> None:
-    result = await world.push(f"file:{noise(tmp_path / 'a', 300_000)}", "eu:app:v1")
-    await peers.clients["us"].message(result.view.transfer, SiteMessage(body=CancelMessage(number=9, reason="x")))
-    await world.pull(world.eu, "app:v1", f"file:{tmp_path / 'out'}")
-
-    assert (tmp_path / "out").read_bytes() == (tmp_path / "a").read_bytes()
 
 
 async def test_segments_into_a_transfer_that_has_all_of_them_are_refused(world: World, peers: Peers, tmp_path: Path) -> None:

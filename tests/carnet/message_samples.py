@@ -10,7 +10,6 @@ from carnet.messages import (
     ArtifactList,
     ArtifactRelease,
     ArtifactView,
-    CancelMessage,
     CancelRequest,
     CommitRequest,
     CommitResponse,
@@ -22,6 +21,9 @@ from carnet.messages import (
     ForwardRequest,
     ForwardResponse,
     ReasonView,
+    RecallMessage,
+    RecallRequest,
+    RecallView,
     RenewRequest,
     RenewResponse,
     RevocationResponse,
@@ -119,7 +121,7 @@ def forward_response(**changes: object) -> ForwardResponse:
 
 
 def site_message() -> SiteMessage:
-    return SiteMessage(body=CancelMessage(number=1, reason="not wanted any more"))
+    return SiteMessage(body=RecallMessage(number=1, recall=ENVELOPE, proof=entry_proof()))
 
 
 def transfer_view(**changes: object) -> TransferView:
@@ -210,6 +212,16 @@ def renew_request() -> RenewRequest:
 
 def renew_response() -> RenewResponse:
     return RenewResponse(certificate="PEM", agent_statement=ENVELOPE)
+
+
+def recall_view() -> RecallView:
+    return RecallView(
+        statement=ENVELOPE, site=US, cause="recalled", reason="built from the wrong branch", by=AGENT, at=AT, told=AT
+    )
+
+
+def recall_request() -> RecallRequest:
+    return RecallRequest(reason="built from the wrong branch")
 
 
 def cancel_request() -> CancelRequest:

@@ -10,7 +10,8 @@ from carnet.errors import CarnetError
 from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.keys import KemPrivateKey, SigningKey, key_commitment
 from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
-from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
+from carnet.recall import Recall, RecallCause
+from carnet.receipt import Deletion, Receipt, ReceiptKind, ReceiptSegments
 from carnet.revocation import RevocationSet, RevokedIdentity, RevokedKem, RevokedKey
 from carnet.trust import AgentStatement, KemStatement, Lane, LaneMode, Person, Roots, Site, TrustBundle
 from carnet.waybill import ArtifactKind, Declarations, Origin, Party, Waybill
@@ -141,6 +142,37 @@ def receipt(**changes: object) -> Receipt:
         "at": AT,
     }
     return Receipt(**(fields | changes))
+
+
+def recall(**changes: object) -> Recall:
+    fields = {
+        "site": US,
+        "transfer": TRANSFER,
+        "waybill": waybill().digest,
+        "packing": packing_list().digest,
+        "artifact": digest("manifest"),
+        "cause": RecallCause.RECALLED,
+        "reason": "built from the wrong branch",
+        "by": AGENT,
+        "tell": (EU,),
+        "at": AT,
+    }
+    return Recall(**(fields | changes))
+
+
+def deletion(**changes: object) -> Deletion:
+    fields = {
+        "recall": recall().digest,
+        "keys": 1,
+        "kept": ReceiptSegments(count=2, bytes=2_003),
+        "kept_for": 1,
+        "consumers": 3,
+    }
+    return Deletion(**(fields | changes))
+
+
+def deleted_receipt(**changes: object) -> Receipt:
+    return receipt(**({"kind": ReceiptKind.DELETED, "deletion": deletion()} | changes))
 
 
 ROOT_KEYS = tuple(signing_key(number) for number in (201, 202, 203))

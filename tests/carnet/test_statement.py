@@ -19,6 +19,7 @@ EVERY = {
     "decision": samples.decision(),
     "approval": samples.approval(),
     "receipt": samples.receipt(),
+    "recall": samples.recall(),
     "trust bundle": samples.bundle(),
     "kem statement": samples.kem_statement(),
     "agent statement": samples.agent_statement(),

@@ -8,6 +8,7 @@ import pytest
 from carnet.approval import DecisionRequest
 from carnet.entries import EntryType
 from carnet.proof import EntryProof
+from carnet.receipt import Deletion
 from carnet.release import KeyRelease, ResumeKeys
 from carnet.revocation import RevokedIdentity, RevokedKem, RevokedKey
 from carnet.statement import Statement, WireModel
@@ -21,7 +22,7 @@ STATEMENTS: list[type[Statement]] = [ResumeKeys, *(type(one) for one in EVERY.va
 PARTS: list[type[WireModel]] = [
     *(Declarations, Descriptor, Origin, Party, Provenance),
     *(Lane, Person, ReleaseFloor, Roots, Site, Witness),
-    *(KeyRelease, EntryProof, DecisionRequest),
+    *(KeyRelease, EntryProof, DecisionRequest, Deletion),
     *(RevokedIdentity, RevokedKem, RevokedKey),
 ]
 

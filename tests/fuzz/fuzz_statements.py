@@ -33,6 +33,8 @@ STATEMENTS: list[Statement] = [
     samples.decision(),
     samples.approval(),
     samples.receipt(),
+    samples.deleted_receipt(),
+    samples.recall(),
     samples.bundle(),
     samples.kem_statement(),
     samples.agent_statement(),

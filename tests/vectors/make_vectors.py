@@ -5,10 +5,12 @@ Everything is deterministic. A change in a written file is a change of format: b
 
 import hashlib
 import hmac
+import json
 import struct
 from collections.abc import Iterable
 
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from carnet.chunking import AVERAGES, ChunkSizes, cut
@@ -168,6 +170,52 @@ def page_blocks() -> Iterable[dict[str, str]]:
     yield block | {"artifact-key": artifact_key.hex(), "transfer": transfer, "closure": "sha256:" + closure, "expect": "ok"}
 
 
+def recall_blocks() -> Iterable[dict[str, str]]:
+    """A recall, and one bad one for each rule; each signed, so that only what it says is wrong."""
+    good = {
+        "artifact": "sha256:" + "a1" * 32,
+        "at": "2026-11-24T12:00:00Z",
+        "by": "spiffe://acme.example/site/us/agent/build-1",
+        "cause": "recalled",
+        "packing": "sha256:" + "b2" * 32,
+        "reason": "built from the wrong branch",
+        "site": "us",
+        "tell": ["eu", "sg"],
+        "transfer": "0123456789abcdef" * 2,
+        "v": 1,
+        "waybill": "sha256:" + "c3" * 32,
+    }
+    changes: dict[str, dict[str, object]] = {
+        "by the site itself, nobody to tell": {"by": "spiffe://acme.example/site/us/gateway/us", "cause": "expired", "tell": []},
+        "unknown cause": {"cause": "regretted"},
+        "on behalf of another site's agent": {"by": "spiffe://acme.example/site/eu/agent/build-1"},
+        "a site that tells itself": {"tell": ["eu", "us"]},
+        "a site told twice": {"tell": ["eu", "eu"]},
+        "no reason": {"reason": ""},
+        "a control character in the reason": {"reason": "wrong\nbranch"},
+        "unknown member": {"zone": "b"},
+        "another version": {"v": 2},
+    }
+    yield _signed("recall", good) | {"expect": "ok"}
+    for name, change in changes.items():
+        yield _signed(name, good | change) | {"expect": "ok" if name.startswith("by the site") else "E-FORMAT"}
+    yield _signed("spaces", good, separators=(", ", ": ")) | {"expect": "E-FORMAT"}
+    yield _signed("another key", good, seed=bytes(range(1, 33))) | {"expect": "E-SIGNATURE"}
+
+
+def _signed(
+    name: str, document: dict[str, object], *, separators: tuple[str, str] = (",", ":"), seed: bytes = bytes(range(32))
+) -> dict[str, str]:
+    """Return the block of a recall signed under `seed`; the key that verifies is always that of bytes 0 to 31."""
+    payload = json.dumps(document, sort_keys=True, separators=separators)
+    kind = "application/vnd.carnet.recall.v1+json"
+    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(
+        f"DSSEv1 {len(kind)} {kind} {len(payload)} {payload}".encode("ascii")
+    )
+    digest = "sha256:" + hashlib.sha256(payload.encode("ascii")).hexdigest()
+    return {"name": name, "payload": payload, "digest": digest, "signature": signature.hex()}
+
+
 def _padded(payload: str) -> str:
     """Return the recipe with zeros to its Padme length."""
     missing = padme(len(expand(payload))) - len(expand(payload))
@@ -179,6 +227,7 @@ def main() -> None:
     write("chunking.txt", "End offsets of the chunks of `data`, all of it given at once", chunking_blocks())
     write("segment.txt", "Containers, and what opening them as segments of suite 1 gives", segment_blocks())
     write("index.txt", "The records of an index of one page, and what reading them as suite 1 gives", index_blocks())
+    write("recall.txt", "Recalls signed with Ed25519, and what opening them under the key of seed 00..1f gives", recall_blocks())
     write("index-page.txt", "A sealed index page of suite 1", page_blocks())
 
 

@@ -175,6 +175,15 @@ class FakeApprovals(FakeUseCases):
         return self.view
 
 
+class FakeRecalls(FakeUseCases):
+    async def find(self, identity, *, digest, name):
+        self._note("find", identity, digest, name)
+        return [samples.TRANSFER]
+
+    async def recall(self, identity, transfer, reason):
+        self._note("recall", identity, transfer, reason)
+
+
 class FakeArtifacts(FakeUseCases):
     async def list(self, identity, *, repository, limit, after):
         self._note("list", identity, repository, limit, after)
@@ -248,6 +257,7 @@ class FakeGateway:
     inbound: FakeInbound = field(default_factory=FakeInbound)
     transfers: FakeTransfers = field(default_factory=FakeTransfers)
     approvals: FakeApprovals = field(default_factory=FakeApprovals)
+    recalls: FakeRecalls = field(default_factory=FakeRecalls)
     artifacts: FakeArtifacts = field(default_factory=FakeArtifacts)
     enrolment: FakeEnrolment = field(default_factory=FakeEnrolment)
 
