@@ -90,7 +90,8 @@ def _answer(
             for line in request_lines(asked, signer, session.bundle):
                 terminal.note(line)
             if not yes and not typer.confirm(f"{word} this as {signer.person.name} ({signer.role})?", err=True):
-                raise typer.Abort
+                terminal.note("nothing was signed")
+                raise typer.Exit(1)
             envelope = sign_answer(asked, signer, verdict, reason)
             view = await hand_in(session, wanted, envelope)
             document = {

@@ -123,3 +123,10 @@ def test_written_settings_read_back_equal(tmp_path):
         tmp_path / 'odd "name"',
         roots,
     )
+
+
+def test_the_persons_key_is_found_beside_the_file(tmp_path):
+    named = write(tmp_path / "etc" / "named.toml", VALID + 'person_key = "ada.key"\n')
+
+    assert load_settings(named).person_key == tmp_path / "etc" / "ada.key"
+    assert load_settings(write(tmp_path / "other.toml")).person_key is None

@@ -145,3 +145,11 @@ def test_the_number_never_falls_whatever_comes(seconds, first, second):
 def test_any_other_bytes_are_refused(payload):
     with pytest.raises(PeerError):
         RevocationSet.read_unverified(Envelope(RevocationSet.payload_type, payload, ()))
+
+
+def test_nobody_signs_under_a_key_that_was_taken_back_or_under_any_key_of_a_revoked_person():
+    person = RevokedIdentity(identity=SpiffeId.make(DOMAIN, US, "person", "bob"), since=AT, reason="left")
+    state = accept(RevocationState(), revocation_set(identities=(person,)))
+
+    assert state.revoked_keys(bundle()) == {signing_key(9).public.keyid, signing_key(52).public.keyid}
+    assert RevocationState().revoked_keys(bundle()) == frozenset()

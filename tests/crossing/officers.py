@@ -19,11 +19,14 @@ from gateway.proposals import Change, parse_lane, propose, sign_proposal, unsign
 from tests.crossing.sites import LiveSite, World
 
 ROOT_KEY = SigningKey(bytes(range(32)))
-KEYS = {name: SigningKey(bytes([number]) * 32) for number, name in enumerate(("ada", "bob", "carol", "olga", "spare"), 61)}
+KEYS = {
+    name: SigningKey(bytes([number]) * 32) for number, name in enumerate(("ada", "bob", "carol", "olga", "dora", "spare"), 61)
+}
 PEOPLE = (
-    Person(name="ada", roles=("security", "export-control"), keys=(KEYS["ada"].public, KEYS["spare"].public)),
+    Person(name="ada", roles=("security", "export-control"), keys=(KEYS["ada"].public,)),
     Person(name="bob", roles=("security",), keys=(KEYS["bob"].public,)),
     Person(name="carol", roles=("export-control",), keys=(KEYS["carol"].public,)),
+    Person(name="dora", roles=("export-control", "security"), keys=(KEYS["dora"].public, KEYS["spare"].public)),
     Person(name="olga", roles=("export-control", "security"), keys=(KEYS["olga"].public,)),
 )
 TWO_ROLES = (ApprovalFloor(role="export-control", count=1), ApprovalFloor(role="security", count=1))

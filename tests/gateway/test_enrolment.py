@@ -228,3 +228,26 @@ async def test_enrolling_again_under_a_name_replaces_its_keys_and_grants(world):
     record = await world.catalog.read(lambda transaction: transaction.identity(CI))
     assert record.grants == ("pull:*@home",)
     assert AgentStatement.read_unverified(parse_envelope(record.statement)).signing_key == keys[0].signing.public
+
+
+async def test_the_statement_names_the_owners_of_the_last_invite_also_after_a_renewal(world):
+    async def stated(owners):
+        keys = new_keys()
+        response = await world.enrolment.enroll(request_of(await invite_for(world, owners=owners), keys))
+        return AgentStatement.read_unverified(parse_envelope(response.agent_statement)).owners
+
+    assert await stated(("ada", "Example Inc.", "bob")) == (
+        world.facts.operator,
+        *(name for name in ("ada", "Example Inc.", "bob") if name != world.facts.operator),
+    )
+    assert await stated(()) == (world.facts.operator,)
+    assert await stated(("carol",)) == (world.facts.operator, "carol")
+    world.clock.advance(days=25)
+    renewed = await world.enrolment.renew(CI, RenewRequest(csr=new_keys()[1].decode("ascii")))
+    assert AgentStatement.read_unverified(parse_envelope(renewed.agent_statement)).owners == (world.facts.operator, "carol")
+
+
+@pytest.mark.parametrize("owners", [("",), ("a\nb",), ("x" * 256,), tuple(map(str, range(32)))])
+async def test_an_invite_with_owners_that_no_statement_can_name_is_not_made(world, owners):
+    with pytest.raises(CallerError):
+        await invite_for(world, owners=owners)

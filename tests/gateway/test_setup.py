@@ -18,6 +18,7 @@ from gateway.policies import PolicyBook
 from gateway.proposals import (
     Change,
     amend,
+    parse_floor,
     parse_lane,
     parse_person,
     parse_public,
@@ -335,3 +336,31 @@ async def test_a_port_that_is_taken_is_named(tmp_path):
 def _agent_in(directory):
     identity = directory / "agent" / "identity"
     return AgentIdentity.parse({name: (identity / name).read_bytes() for name in FILE_BYTES_MAX})
+
+
+async def test_a_lane_given_anew_keeps_its_floor_unless_another_is_given(tmp_path):
+    eu, _ = await site_in(tmp_path / "eu", "eu")
+    change = Change(
+        cards=(read_card(eu.card),),
+        lanes=(parse_lane("out=us:eu"),),
+        floors=(parse_floor("out=security:2,export-control:1"),),
+    )
+    first = propose(await first_bundle(tmp_path / "us"), change, NOW)
+    assert [(one.role, one.count) for one in first.lane("out").release_floor.approvals] == [
+        ("security", 2),
+        ("export-control", 1),
+    ]
+
+    again = propose(first, Change(lanes=(parse_lane("out=us:eu:sealed"),)), NOW)
+    assert again.lane("out").release_floor == first.lane("out").release_floor
+    assert propose(first, Change(floors=(parse_floor("out=none"),)), NOW).lane("out").release_floor.approvals == ()
+    with pytest.raises(CallerError):
+        propose(first, Change(floors=(parse_floor("in=security:1"),)), NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["out", "out=", "out=security", "out=security:0", "out=security:x", "=security:1", "out=Security:1"]
+)
+def test_a_floor_that_is_none_is_refused(text):
+    with pytest.raises(CallerError):
+        parse_floor(text)

@@ -60,6 +60,8 @@ def test_a_question_that_the_facts_type_cannot_answer_is_an_error(condition):
         "surprise: 1",
         "when: {artifact.kind: []}",
         "effect: hold, approvals: [{role: legal, count: 0}]",
+        "obligations: [{kind: approvals, parameters: {legal: 1}}]",
+        "at: [release], obligations: [{kind: no-prefetch}]",
     ],
 )
 def test_a_rule_of_another_shape_is_an_error(text):

@@ -36,6 +36,24 @@ def test_the_strictest_applying_rule_wins(effect, expected):
     assert outcome(ALLOW_ALL, rule(f"effect: {effect}")).value == expected
 
 
+@pytest.mark.parametrize(
+    ("rules", "satisfiable"),
+    [
+        (["effect: hold, approvals: [{role: legal}]"], True),
+        (["id: a, effect: hold, approvals: [{role: legal}]", "id: b, effect: hold, approvals: [{role: security}]"], True),
+        (["id: a, effect: hold, approvals: [{role: legal}]", "id: b, effect: hold"], False),
+        (["effect: hold, approvals: [{role: legal}], when: {purpose: x}"], False),
+        (["id: a, effect: hold, approvals: [{role: legal}]", "id: b, effect: deny"], False),
+        ([], False),
+    ],
+    ids=["one", "two", "one-asks-nobody", "fact-missing", "denied", "allowed"],
+)
+def test_a_hold_is_satisfiable_if_every_rule_that_holds_names_approvals(rules, satisfiable):
+    decision = evaluate(policy(ALLOW_ALL, *map(rule, rules)), Gate.OFFER, facts(artifact__kind="image"))
+
+    assert decision.is_satisfiable is satisfiable
+
+
 def test_a_hold_alone_does_not_permit():
     assert outcome(rule("effect: hold")) is Outcome.DENY
 

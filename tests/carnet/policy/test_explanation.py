@@ -86,6 +86,7 @@ def test_approvals_come_first_among_the_obligations():
         ("approvals", {"legal": 2}),
         ("retain", {"years": 10}),
     ]
+    assert obligations(decision, {"legal": 3, "security": 1})[0].parameters == {"legal": 3, "security": 1}
     assert lines(decision)[-2:] == ["  approvals: 2 of role legal", "  obligation: retain years=10"]
 
 
