@@ -3,7 +3,8 @@
 A trust bundle is signed by offline roots and lives long; a stolen key must lose its power within seconds. So each site signs
 what it takes back by itself, and others act on the newest set they have seen. Losing one means holding, never allowing.
 
-Rules:      1. a set is signed by its site's key in the trust bundle, and takes back that site's own identities and keys only
+Rules:      1. a set is signed by its site's key in the trust bundle, and takes back that site's own identities and KEM keys,
+            and signing keys of its agents and of people; a person's key is void wherever any site took it back
             2. the number never falls; one number has one content  3. a set lives an hour at most; an expired one holds new work,
             and what it revoked stays revoked  4. an agent statement is revoked if it begins before the identity's `since`
 Spec:       docs/statements.md section "Revocation set"; SECURITY 7.3
@@ -43,7 +44,7 @@ class RevokedIdentity(WireModel):
 
 
 class RevokedKey(WireModel):
-    """A signing key, whatever identity it served."""
+    """A signing key, whatever identity it served; or an agent's KEM key, by its digest."""
 
     keyid: KeyId
     since: Timestamp
@@ -96,7 +97,8 @@ class RevocationSet(Statement):
         for one in self.identities:
             if one.identity == statement.identity and parse_time(statement.not_before) < parse_time(one.since):
                 return one.reason
-        return next((one.reason for one in self.signing_keys if one.keyid == statement.signing_key.keyid), None)
+        keys = {statement.signing_key.keyid, statement.kem_key.digest}
+        return next((one.reason for one in self.signing_keys if one.keyid in keys), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +166,27 @@ class RevocationState:
             raise NotAuthorised("E-REVOKED", f"{statement.identity} is revoked by its site ({reason})")
 
     def revoked_keys(self, bundle: TrustBundle) -> frozenset[str]:
-        """Return the key ids under which no person signs any more: keys that a site took back, and all keys of its persons."""
-        keys = {one.keyid for known in self.sets.values() for one in known.content.signing_keys}
-        named = {
-            one.identity.name for known in self.sets.values() for one in known.content.identities if one.identity.kind == "person"
-        }
+        """Return the key ids under which no person signs any more: keys that a site took back, and all keys of its persons.
+
+        When a key was used is no question here: who has a stolen one dates what it signs as they like. A person whom the
+        roots name again in a later bundle is trusted by the keys that were not taken back.
+        """
+        sets = [known.content for known in self.sets.values()]
+        keys = {one.keyid for content in sets for one in content.signing_keys}
+        issued = parse_time(bundle.issued)
+        people = (one for content in sets for one in content.identities if one.identity.kind == "person")
+        named = {one.identity.name for one in people if parse_time(one.since) >= issued}
         keys.update(key.keyid for person in bundle.people if person.name in named for key in person.keys)
         return frozenset(keys)
 
     def is_kem_revoked(self, statement: KemStatement) -> bool:
         """Tell whether the site took this KEM key back."""
-        newest = self.newest(statement.site)
-        return newest is not None and any(one.number == statement.number for one in newest.kem_keys)
+        return self.is_kem_number_revoked(statement.site, statement.number)
+
+    def is_kem_number_revoked(self, site: SiteName, number: int) -> bool:
+        """Tell whether `site` took its KEM key `number` back."""
+        newest = self.newest(site)
+        return newest is not None and any(one.number == number for one in newest.kem_keys)
 
 
 def read_sets(envelopes: Iterable[Envelope], bundle: TrustBundle) -> RevocationState:

@@ -249,6 +249,7 @@ class Artifacts:
         statement = AgentStatement.read_unverified(parse_envelope(who.statement))  # our own, from our catalog
         if not statement.is_valid_at(tx.now):
             raise NotAuthorised("E-CERTIFICATE", f"the site's statement about {identity.name} is out of date")
+        self._services.trust.revocations.state.require_agent(statement)
         return statement
 
 

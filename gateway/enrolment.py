@@ -6,7 +6,7 @@ issued after that entry is under a checkpoint: no identity acts that the log doe
 Rules:      1. an invite works once; the very same request is answered again, in case its answer was lost
             2. unknown, used, expired and wrong look the same, with equal work
             3. the site decides the name; the request brings public keys only  4. nothing is enrolled under an expired bundle
-            5. who is revoked renews nothing; a new invite gives new keys, and from then on the old ones are void
+            5. who is revoked, or whose key is, renews nothing; a new invite wants new keys, and the old ones stay void
 Spec:       docs/protocol.md section "Enrolment"; SECURITY 7.3
 """
 
@@ -35,7 +35,7 @@ from gateway.access import parse_grant
 from gateway.pki import Authority, encode_chain, read_request
 from gateway.ports import Catalog, Clock, Keyring, Transaction
 from gateway.records import IdentityRecord, InviteRecord
-from gateway.revoking import mark_of, mark_replaced, statement_floor
+from gateway.revocation_marks import key_mark, mark_of, mark_replaced, statement_floor
 from gateway.trusting import Trust
 
 INVITE_LIFE: Final = timedelta(hours=1)
@@ -141,6 +141,7 @@ class Enrolment:
             record = transaction.identity(identity)
             if record is None or record.statement is None:
                 raise NotAuthorised("E-CERTIFICATE", f"{identity} is not an agent enrolled at this site")
+            _require_keys(transaction, AgentStatement.read_unverified(parse_envelope(record.statement)))
             statement = self._current_statement(transaction, record)
             if statement.encode() != record.statement:
                 transaction.save_identity(replace(record, statement=statement.encode()))
@@ -161,7 +162,8 @@ class Enrolment:
         transaction.save_invite(replace(invite, used_at=transaction.now))
         transaction.put_site_document(_owners_name(invite.identity), transaction.site_document(_owners_name(invite.id)) or b"[]")
         statement = self._state(transaction, invite.identity, keys.signing, keys.kem)
-        if transaction.identity(invite.identity) is not None:
+        _require_keys(transaction, AgentStatement.read_unverified(statement))
+        if transaction.identity(invite.identity) is not None or mark_of(transaction, invite.identity) is not None:
             mark_replaced(transaction, invite.identity)
         record = IdentityRecord(
             identity=invite.identity,
@@ -183,7 +185,8 @@ class Enrolment:
     def _repeat(self, transaction: Transaction, invite: InviteRecord, keys: _AgentKeys) -> tuple[IdentityRecord, Envelope, int]:
         """Answer again to whoever has the secret and the same keys; to anyone else the invite is used up."""
         record = transaction.identity(invite.identity)
-        if record is None or record.statement is None:
+        mark = mark_of(transaction, invite.identity)
+        if record is None or record.statement is None or (mark is not None and mark.is_revoked):
             raise _refused()
         envelope = parse_envelope(record.statement)
         statement = AgentStatement.read_unverified(envelope)
@@ -291,6 +294,14 @@ def _parse_keys(request: EnrollRequest) -> _AgentKeys:
     except PeerError as error:
         raise PeerError("E-REQUEST", f"a public key in the request: {error.problem}") from None
     return _AgentKeys(read_request(request.csr), signing, kem)
+
+
+def _require_keys(transaction: Transaction, statement: AgentStatement) -> None:
+    """Return if neither key that the statement is about was taken back; raise `NotAuthorised` E-REVOKED otherwise."""
+    for keyid in (statement.signing_key.keyid, statement.kem_key.digest):
+        mark = key_mark(transaction, keyid)
+        if mark is not None:
+            raise NotAuthorised("E-REVOKED", f"a key of {statement.identity} was revoked at {mark.since} ({mark.reason})")
 
 
 def _check_invite(transaction: Transaction, number: str, secret: bytes) -> InviteRecord:

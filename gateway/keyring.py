@@ -4,7 +4,8 @@ A key is one line in a file of its own. Files that anyone but the owner can read
 be taken as known. Static keys may come from a credentials directory; KEM keys, which rotate, are always in the site directory.
 
 Rules:      1. a key file is 0600 or stricter, its directory 0700  2. a KEM key is durable before its statement exists
-            3. a KEM number is never used twice  4. no repr or error shows a key
+            3. a KEM number is never used twice  4. no repr or error shows a key  5. a KEM key that has ended is destroyed
+            when nothing that policy may still hold can be wrapped to it (`gateway.kem_ending`)
 Layout:     signing.key, at-rest.key, kem-<number>.key; sealed = nonce (12) || AES-256-GCM ciphertext and tag, AAD = context
 Spec:       docs/operations.md section "Keys"; DESIGN section 5
 """
@@ -14,7 +15,7 @@ import secrets
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -30,7 +31,7 @@ from carnet.suites import KEY_BYTES, NONCE_BYTES, SUITE_1, TAG_BYTES, derive_key
 from carnet.timestamps import format_time, parse_time
 from carnet.trust import KemStatement
 from gateway.ports import Catalog, Transaction
-from gateway.storage.durable import make_directory, write_durable
+from gateway.storage.durable import make_directory, sync_directory, sync_file, write_durable
 
 KEM_LIFE: Final = timedelta(days=30)
 """How long a KEM statement is valid; the key is kept longer, for what was wrapped to it."""
@@ -84,7 +85,7 @@ def load_row_key(directory: Path, credentials: Path | None) -> bytes:
 
 
 class FileKeyring:
-    """The port `Keyring` over key files. Loaded whole at start; `add_kem` is its only change."""
+    """The port `Keyring` over key files. Loaded whole at start; KEM keys come and go, also by a command beside the server."""
 
     def __init__(self, directory: Path, signing: SigningKey, at_rest: bytes, kem: dict[int, KemPrivateKey]) -> None:
         """Hold what `load` read."""
@@ -114,13 +115,24 @@ class FileKeyring:
 
     def kem(self, number: int) -> KemPrivateKey:
         """Return the KEM key with this number; raise `NotFound` E-KEY-RELEASE if it is not here (any more)."""
+        path = self._kem_path(number)
+        if number not in self._kem and path.exists():
+            self._kem[number] = _parse(KemPrivateKey, path)  # a command beside the server made it
         if number not in self._kem:
             raise NotFound("E-KEY-RELEASE", f"no KEM key {number} at this site")
         return self._kem[number]
 
     def kem_numbers(self) -> Sequence[int]:
-        """Return the numbers of the KEM keys held, ascending."""
-        return tuple(self._kem)
+        """Return the numbers of the KEM keys held, ascending. Reads the directory."""
+        found = (_KEM_FILE.fullmatch(path.name) for path in self._directory.iterdir())
+        return tuple(sorted({int(match[1]) for match in found if match}))
+
+    def kem_made_at(self, number: int) -> datetime | None:
+        """Return when the file of a KEM key was written, by this machine's clock then, or None if there is none."""
+        try:
+            return datetime.fromtimestamp(self._kem_path(number).stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
 
     def seal(self, secret: bytes, context: bytes) -> bytes:
         """Return `secret` sealed under the at-rest key, bound to `context`."""
@@ -138,14 +150,35 @@ class FileKeyring:
 
     def add_kem(self, at_least: int = 1) -> int:
         """Make a new KEM key, durable when this returns, and return its number, `at_least` or above all held. Blocks."""
-        number = max(at_least, max(self._kem, default=0) + 1)
+        number = max(at_least, max(self.kem_numbers(), default=0) + 1)
         key = KemPrivateKey(secrets.token_bytes(KEY_BYTES))
-        write_durable(self._directory / f"kem-{number}.key", encode_private_key(key).encode("ascii"))
+        made = self._directory / f"new-{secrets.token_hex(8)}.key"
+        write_durable(made, encode_private_key(key).encode("ascii"))
+        while not _link(made, self._kem_path(number)):  # a command and the server may choose a number at the same time
+            number += 1
+        made.unlink()
+        sync_directory(self._directory)
         self._kem[number] = key
         return number
 
+    def destroy_kem(self, number: int) -> None:
+        """Overwrite and remove a KEM key; when this returns it is gone from the directory. Again is no error. Blocks."""
+        self._kem.pop(number, None)
+        path = self._kem_path(number)
+        if not path.exists():
+            return
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+            file.flush()
+            sync_file(file.fileno(), path.name)
+        path.unlink()
+        sync_directory(self._directory)
+
+    def _kem_path(self, number: int) -> Path:
+        return self._directory / f"kem-{number}.key"
+
     def __repr__(self) -> str:
-        return f"FileKeyring({self._signing.public.keyid}, kem={list(self._kem)})"
+        return f"FileKeyring({self._signing.public.keyid}, kem={sorted(self._kem)})"
 
 
 @dataclass(frozen=True)
@@ -193,6 +226,15 @@ def kem_rotation_due(statement: KemStatement | None, now: datetime) -> bool:
         return True
     start, end = parse_time(statement.not_before), parse_time(statement.not_after)
     return now >= start + (end - start) * 2 / 3
+
+
+def _link(made: Path, path: Path) -> bool:
+    """Give a file its name; False if that name is taken."""
+    try:
+        path.hardlink_to(made)
+    except FileExistsError:
+        return False
+    return True
 
 
 def static_key_path(name: str, directory: Path, credentials: Path | None) -> Path:

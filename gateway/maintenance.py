@@ -5,8 +5,10 @@ Rules:      1. each step is idempotent and does nothing before it is due  2. a s
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
+from gateway.kem_ending import destroy_ended
 from gateway.keyring import FileKeyring, kem_rotation_due, rotate_kem
 from gateway.pki import Authority
 from gateway.ports import Catalog, Clock, Log
@@ -37,7 +39,7 @@ class Maintenance:
 
         Steps: (1) trust documents as the catalog has them now; (2) a new certificate at two thirds of the old one's life, which
         the server loads by itself; (3) a new revocation set at half the old one's life; (4) a new KEM key, known to others once
-        its entry is under a checkpoint.
+        its entry is under a checkpoint; (5) KEM keys destroyed that nothing can be wrapped to any more.
         """
         await self.trust.refresh()  # (1)
         now = self.clock.now()
@@ -50,3 +52,5 @@ class Maintenance:
             issued = await rotate_kem(self.catalog, self.keyring, self.settings.site, now)
             await self.log.checkpointed(issued.log_index)
             await self.trust.refresh()
+        hold = timedelta(days=self.settings.limits.kem_hold_days)
+        await destroy_ended(self.catalog, self.keyring, self.settings.site, now, hold)  # (5)

@@ -73,11 +73,9 @@ class Peers:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                due = [site for site in self.on_our_lanes() if loop.time() >= asked.get(site, 0.0)]
-                known = await asyncio.gather(*(self._ask(site) for site in due))
-                asked.update(
-                    {site: loop.time() + (_LATER_S if is_known else _SOON_S) for site, is_known in zip(due, known, strict=True)}
-                )
+                due = [site for site in self.on_our_lanes() if loop.time() >= asked.get(site, -_LATER_S) + self._interval_s(site)]
+                await asyncio.gather(*(self._ask(site) for site in due))
+                asked.update({site: loop.time() for site in due})
                 await asyncio.sleep(_SOON_S)
         finally:
             await self._close()
@@ -90,8 +88,12 @@ class Peers:
         lanes = [lane for lane in bundle.lanes if self._site in lane.sites]
         return sorted({site for lane in lanes for site in lane.sites} - {self._site})[:_CLIENTS_MAX]
 
-    async def _ask(self, site: SiteName) -> bool:
-        """Learn from one peer; tell whether its KEM key is known now. A peer that is away is asked again."""
+    def _interval_s(self, site: SiteName) -> float:
+        """Return how long after it was asked a peer is asked again: soon while no KEM key of it may be used."""
+        return _SOON_S if self._trust.newest_kem(site, self._clock.now()) is None else _LATER_S
+
+    async def _ask(self, site: SiteName) -> None:
+        """Learn from one peer. A peer that is away is asked again."""
         answer: TrustResponse | None = None
         try:
             async with asyncio.timeout(10):
@@ -101,7 +103,6 @@ class Peers:
             get_logger().debug(events.PEER_UNREACHABLE, peer=site, error=str(error))
         if answer is not None:
             await self._remembered.compare(site, answer)
-        return self._trust.newest_kem(site, self._clock.now()) is not None
 
     async def _close(self) -> None:
         for known in self._clients.values():

@@ -14,7 +14,7 @@ from carnet.identifiers import SiteName, TransferId
 from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import ApprovedHold, KeyReleaseMessage, SiteMessage
 from carnet.recall import RecallCause
-from carnet.release import KeyRelease, site_recipient
+from carnet.release import KeyRelease
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, may, step
 from carnet.trust import TrustBundle
 from gateway import documents
@@ -24,6 +24,7 @@ from gateway.forward import end_refused, parse_delivery_key
 from gateway.ports import Transaction
 from gateway.recall_signing import announce
 from gateway.records import DeliveryRecord, JobRecord
+from gateway.rewrapping import is_wrapped_well, kept_release, usable_release
 from gateway.services import Services
 
 _KEY_RELEASE_NUMBER = 0
@@ -41,11 +42,11 @@ class Release:
         transfer, destination = parse_delivery_key(job.key)
         try:
             judgement, bundle = await self._judge(transfer, destination)
+            await self._services.catalog.write(lambda tx: self._record(tx, job.key, judgement, bundle))
         except Held as error:
             problem = str(error)
             await self._services.catalog.write(lambda tx: _note_error(tx, transfer, destination, problem))
             raise
-        await self._services.catalog.write(lambda tx: self._record(tx, job.key, judgement, bundle))
 
     async def _judge(self, transfer: TransferId, destination: SiteName) -> tuple[Judgement, TrustBundle]:
         """Ask policy; what the lane's floor asks for is looked at when the decision is recorded."""
@@ -61,6 +62,7 @@ class Release:
         for delivery in tx.deliveries(transfer):
             if record is None or delivery.destination != destination or not may(DELIVERY, delivery.state, "release-allow"):
                 continue
+            usable_release(tx, self._services, transfer, destination)
             judgement = judge_delivery(tx, self._services, bundle, asked, record, destination)
             record_delivery(tx, self._services, judgement, record, destination)
             state = self._next_state(tx, delivery, judgement)
@@ -116,7 +118,8 @@ class Release:
             lambda tx: (
                 _is_released(tx, transfer, destination),
                 is_current(tx, services, bundle, transfer, Gate.RELEASE, destination)
-                and is_approved(tx, services, bundle, transfer, destination),
+                and is_approved(tx, services, bundle, transfer, destination)
+                and is_wrapped_well(tx, services, transfer, destination),
                 tx.document(transfer, documents.key_sent_name(destination)) is not None,
             )
         )
@@ -136,7 +139,7 @@ class Release:
         def begin(tx: Transaction) -> tuple[KeyRelease, int] | None:
             if not _is_released(tx, transfer, destination):
                 return None  # recalled since it was looked at
-            release = _read_release(tx, services, transfer, destination)
+            release = kept_release(tx, services, transfer, destination)
             known = tx.document(transfer, documents.key_sent_name(destination))
             if known is not None:
                 return release, int(known)
@@ -178,11 +181,6 @@ class Release:
 
 def _is_released(tx: Transaction, transfer: TransferId, destination: SiteName) -> bool:
     return any(one.destination == destination and one.state == "released" for one in tx.deliveries(transfer))
-
-
-def _read_release(tx: Transaction, services: Services, transfer: TransferId, destination: SiteName) -> KeyRelease:
-    recipient = site_recipient(services.trust_domain, destination)
-    return documents.read_release(documents.need(tx, transfer, documents.release_name(recipient)))
 
 
 def _note_error(tx: Transaction, transfer: TransferId, destination: SiteName, problem: str) -> None:

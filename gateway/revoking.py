@@ -6,74 +6,32 @@ the server writes there; the server reads it again every second, so a revocation
 Rules:      1. mark, log entry and new set are one transaction  2. a peer's set replaces an older one only by
             `RevocationState.accept`  3. a certificate from before the revocation, or before the last enrolment, is refused
             4. nothing is un-revoked: a new invite gives new keys, the old ones stay void
-Spec:       docs/operations.md section "Revoking an agent"; docs/protocol.md section "Revocation"
+Spec:       docs/operations.md section "Revoking"; docs/protocol.md section "Revocation"
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, Self
+from typing import Final
 
-from carnet.encoding import JsonValue, canonical, parse_json
+from carnet.encoding import JsonValue
 from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import CallerError, CapacityError, NotAuthenticated
 from carnet.identifiers import SiteName, SpiffeId
 from carnet.keys import SigningKey
-from carnet.limits import KIB, REVOCATIONS_MAX
-from carnet.revocation import REVOCATION_LIFE, KnownSet, RevocationSet, RevocationState, RevokedIdentity, read_sets
+from carnet.limits import REVOCATIONS_MAX
+from carnet.revocation import REVOCATION_LIFE, KnownSet, RevocationSet, RevocationState, read_sets
 from carnet.timestamps import format_time, parse_time
 from carnet.trust import TrustBundle
 from gateway.pki import BACKDATE
 from gateway.ports import Catalog, Clock, Transaction
+from gateway.revocation_marks import Mark, all_marks, identity_marks, mark_of, put_mark
 
 _SETS = "revocation/"
-_MARKS = "revoked/"
 _RENEW_AFTER: Final = REVOCATION_LIFE / 2
 _SECOND = timedelta(seconds=1)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What is remembered about an identity beside its record: when it was revoked and why, when it was enrolled anew."""
-
-    identity: SpiffeId
-    revoked: datetime | None = None
-    since: str | None = None
-    """The revocation's time as the set says it: whole seconds, later at each revocation."""
-    reason: str = "unspecified"
-    replaced: datetime | None = None
-
-    @property
-    def is_revoked(self) -> bool:
-        """Whether the identity is revoked and was not enrolled again since."""
-        return self.revoked is not None and (self.replaced is None or self.replaced < self.revoked)
-
-    def encode(self) -> bytes:
-        """Return the document."""
-        return canonical(
-            {
-                "identity": self.identity,
-                "revoked": None if self.revoked is None else self.revoked.isoformat(),
-                "since": self.since,
-                "reason": self.reason,
-                "replaced": None if self.replaced is None else self.replaced.isoformat(),
-            }
-        )
-
-    @classmethod
-    def parse(cls, document: bytes) -> Self:
-        """Return the mark in a document of our own catalog."""
-        value = parse_json(document, bytes_max=4 * KIB)
-        assert isinstance(value, Mapping)  # noqa: S101 - `encode` wrote it
-        revoked, since, replaced = (value[name] for name in ("revoked", "since", "replaced"))
-        return cls(
-            identity=SpiffeId(str(value["identity"])),
-            revoked=None if revoked is None else datetime.fromisoformat(str(revoked)),
-            since=None if since is None else str(since),
-            reason=str(value["reason"]),
-            replaced=None if replaced is None else datetime.fromisoformat(str(replaced)),
-        )
 
 
 class Revocations:
@@ -90,7 +48,7 @@ class Revocations:
 
     async def refresh(self, bundle: TrustBundle | None) -> None:
         """Read marks and sets again; sets of sites that left the bundle fall away."""
-        self.state, self._marks = await self._catalog.read(lambda tx: (_stored(tx, bundle), _marks(tx)))
+        self.state, self._marks = await self._catalog.read(lambda tx: (_stored(tx, bundle), identity_marks(tx)))
 
     async def learn(self, document: Mapping[str, JsonValue] | None, bundle: TrustBundle) -> bool:
         """Keep a newer set; tell whether it was new.
@@ -123,6 +81,7 @@ class Revocations:
         """
         mark = self._marks.get(identity)
         if mark is None:
+            self._check_signed(identity, not_before)
             return
         if mark.is_revoked:
             raise NotAuthenticated("E-REVOKED", f"{identity} was revoked at {mark.since} ({mark.reason})")
@@ -130,53 +89,61 @@ class Revocations:
         if mark.replaced is not None and not_before + BACKDATE + _SECOND <= mark.replaced:
             raise NotAuthenticated("E-REVOKED", f"{identity} was enrolled again since this certificate was issued")
 
+    def _check_signed(self, identity: SpiffeId, not_before: datetime) -> None:
+        """Refuse whom the set that this site signed names, though no mark is there: somebody took the mark out of the catalog."""
+        own = self.own()
+        for one in () if own is None else own.content.identities:
+            if one.identity == identity and not_before + BACKDATE <= parse_time(one.since):
+                raise NotAuthenticated("E-REVOKED", f"{identity} was revoked at {one.since} ({one.reason})")
+
     def own(self) -> KnownSet | None:
         """Return this site's own set, or None before the first."""
         return self.state.sets.get(self._site)
 
 
-def mark_of(tx: Transaction, identity: SpiffeId) -> Mark | None:
-    """Return what is remembered about the identity, or None."""
-    document = tx.site_document(f"{_MARKS}{identity}")
-    return None if document is None else Mark.parse(document)
-
-
-def mark_replaced(tx: Transaction, identity: SpiffeId) -> None:
-    """Note that the identity has new keys from now on: certificates from before are refused."""
-    mark = mark_of(tx, identity) or Mark(identity)
-    tx.put_site_document(f"{_MARKS}{identity}", replace(mark, replaced=tx.now).encode())
-
-
-def statement_floor(tx: Transaction, identity: SpiffeId) -> datetime | None:
-    """Return the time before which no new statement about the identity may begin, for its site's set would void it."""
-    mark = mark_of(tx, identity)
-    return None if mark is None or mark.since is None else parse_time(mark.since)
-
-
 def revoke_identity(tx: Transaction, key: SigningKey, site: SiteName, identity: SpiffeId, reason: str) -> RevocationSet:
     """Revoke an identity of this site: mark, log entry and new signed set; return the set. Again is no error (rule 1).
 
+    Invites that it has and did not use die with it: whoever holds one got it before.
+
     Raises:
-        CallerError: E-USAGE if nobody of that name is enrolled here. CapacityError: E-LIMIT.
+        CallerError: E-USAGE if nobody of that name is enrolled or invited here. CapacityError: E-LIMIT.
     """
-    if tx.identity(identity) is None:
+    invites = tx.open_invites(identity)
+    if tx.identity(identity) is None and not invites:
         raise CallerError(
             "E-USAGE", f"no {identity.kind} {identity.name} is enrolled here", remedy="see who is: `carnet-gateway agent list`"
         )
+    for invite in invites:
+        tx.save_invite(replace(invite, used_at=tx.now))
+    mark_identity(tx, identity, reason)
+    return issue_set(tx, key, site)
+
+
+def check_reason(text: str) -> None:
+    """Return if `text` is a word that a set can carry; raise `CallerError` E-USAGE otherwise."""
+    if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", text, re.ASCII) is None:
+        raise CallerError("E-USAGE", f"not a reason: {ascii(text)[:80]}", remedy="write one word of a-z, 0-9, . _ -")
+
+
+def mark_identity(tx: Transaction, identity: SpiffeId, reason: str) -> None:
+    """Mark and log that the identity is revoked, unless it is already; the set is the caller's to issue.
+
+    Raises:
+        CapacityError: E-LIMIT.
+    """
     known = mark_of(tx, identity)
     if known is not None and known.is_revoked:
-        return issue_set(tx, key, site)
-    if known is None and sum(mark.since is not None for mark in _marks(tx).values()) >= REVOCATIONS_MAX:
+        return
+    if (known is None or known.since is None) and len(all_marks(tx).identities) >= REVOCATIONS_MAX:
         raise CapacityError("E-LIMIT", f"{REVOCATIONS_MAX} identities are revoked", limit="REVOCATIONS_MAX")
     since = parse_time(format_time(tx.now))
     if known is not None and known.since is not None:
         since = max(since, parse_time(known.since) + _SECOND)
     mark = replace(known or Mark(identity), revoked=tx.now, since=format_time(since), reason=reason)
-    tx.put_site_document(f"{_MARKS}{identity}", mark.encode())
-    issued = issue_set(tx, key, site)
-    fields: dict[str, JsonValue] = {"identity": identity, "reason": reason, "since": mark.since, "set": issued.number}
-    tx.append(EntryType.AGENT_REVOKED, fields)
-    return issued
+    put_mark(tx, mark)
+    fields: dict[str, JsonValue] = {"identity": identity, "reason": reason, "since": mark.since}
+    tx.append(EntryType.AGENT_REVOKED if identity.kind == "agent" else EntryType.PERSON_REVOKED, fields)
 
 
 def issue_set(tx: Transaction, key: SigningKey, site: SiteName) -> RevocationSet:
@@ -184,17 +151,15 @@ def issue_set(tx: Transaction, key: SigningKey, site: SiteName) -> RevocationSet
     former = tx.site_document(f"{_SETS}{site}")
     known = None if former is None else RevocationSet.read_unverified(parse_envelope(former))
     issued = tx.now if known is None else max(tx.now, parse_time(known.issued))
-    identities = tuple(
-        RevokedIdentity(identity=mark.identity, since=mark.since, reason=mark.reason)
-        for mark in _marks(tx).values()
-        if mark.since is not None
-    )
+    marks = all_marks(tx)
     made = RevocationSet(
         site=site,
         number=1 if known is None else known.number + 1,
         issued=format_time(issued),
         expires=format_time(issued + REVOCATION_LIFE),
-        identities=identities,
+        identities=marks.identities,
+        signing_keys=marks.keys,
+        kem_keys=marks.kem,
     )
     tx.put_site_document(f"{_SETS}{site}", made.sign(key).encode())
     return made
@@ -203,11 +168,6 @@ def issue_set(tx: Transaction, key: SigningKey, site: SiteName) -> RevocationSet
 def is_set_due(own: KnownSet | None, now: datetime) -> bool:
     """Tell whether the site's own set has lived half its life, or there is none."""
     return own is None or now >= parse_time(own.content.issued) + _RENEW_AFTER
-
-
-def _marks(tx: Transaction) -> dict[SpiffeId, Mark]:
-    marks = (Mark.parse(document) for document in tx.site_documents(_MARKS).values())
-    return {mark.identity: mark for mark in marks}
 
 
 def _stored(tx: Transaction, bundle: TrustBundle | None) -> RevocationState:

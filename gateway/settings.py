@@ -90,6 +90,8 @@ class Limits(_Section):
     """Hours after which a delivery expires that waits for a person, a fact or a date."""
     uncommitted_bytes_max: Annotated[int, Field(ge=1)] = 4 * _TIB
     """Sealed bytes that one transfer may bring in."""
+    kem_hold_days: Annotated[int, Field(ge=1, le=365)] = 30
+    """Days after its end that a KEM key of the site is kept: the longest that what is wrapped to it may still be held."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024
     """Open connections in all."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64

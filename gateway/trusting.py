@@ -120,6 +120,15 @@ class Trust:
         usable = (statement for _, statement in self._known.kem.values() if not revoked(statement))
         return newest_kem(usable, site, SUITE_1, now)
 
+    def is_kem_usable(self, site: SiteName, number: int, now: datetime) -> bool:
+        """Tell whether KEM key `number` of `site` is stated, valid at `now`, and not revoked."""
+        known = self._known.kem.get(f"kem/{site}/{number}")
+        return known is not None and known[1].is_valid_at(now) and not self.is_kem_revoked(site, number)
+
+    def is_kem_revoked(self, site: SiteName, number: int) -> bool:
+        """Tell whether `site` took its KEM key `number` back."""
+        return self.revocations.state.is_kem_number_revoked(site, number)
+
     def current(self) -> TrustBundle | None:
         """Return the bundle, fresh or not, or None before the first import."""
         return self._known.state.bundle if self._known.state else None

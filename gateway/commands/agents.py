@@ -73,8 +73,8 @@ def revoke(
 ) -> None:
     """Revoke agent NAME: within seconds it may do nothing here, and other sites take nothing more that it signed.
 
-    The server may run meanwhile. What the agent signed and what was not delivered yet is held. A new invite for the same name
-    gives new keys; the old ones stay void.
+    The server may run meanwhile. What the agent signed and what was not delivered yet is held; invites that it did not use are
+    void. A new invite for the same name gives new keys; the old ones stay void.
     """
     identity, number = wait_for(_revoke(directory, name, reason))
     answer = {"identity": identity, "reason": reason, "revocation_set": number}
@@ -82,15 +82,11 @@ def revoke(
 
 
 async def _revoke(directory: Path, name: str, reason: str) -> tuple[str, int]:
-    import re
-
-    from carnet.errors import CallerError
     from carnet.identifiers import AgentName, SpiffeId
     from gateway.offline import open_site
-    from gateway.revoking import revoke_identity
+    from gateway.revoking import check_reason, revoke_identity
 
-    if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", reason, re.ASCII) is None:
-        raise CallerError("E-USAGE", f"not a reason: {ascii(reason)[:80]}", remedy="write one word of a-z, 0-9, . _ -")
+    check_reason(reason)
     async with open_site(directory) as site:
         identity = SpiffeId.make(site.settings.trust_domain, site.settings.site, "agent", AgentName(name))
         key, own = site.keyring().signing, site.settings.site
@@ -119,7 +115,7 @@ async def _invite(
 async def _list(directory: Path) -> list[dict[str, str | list[str]]]:
     from carnet.timestamps import format_time
     from gateway.offline import open_site
-    from gateway.revoking import mark_of
+    from gateway.revocation_marks import mark_of
 
     async with open_site(directory) as site:
         found = await site.catalog.read(lambda tx: [(record, mark_of(tx, record.identity)) for record in tx.identities()])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.keys import revoked
 from gateway.commands.terminal import Directory
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def add_commands(app: typer.Typer) -> None:
     group.command("sign")(sign)
     group.command("show")(show)
     group.command("import")(import_bundle)
+    group.command("revoked")(revoked)
     app.add_typer(group, name="trust")
 
 
