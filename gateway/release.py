@@ -85,7 +85,10 @@ class Release:
         return False
 
     def _next_state(self, tx: Transaction, delivery: DeliveryRecord, judgement: Judgement) -> str:
-        """Return the state after the decision. A key that may have left is not taken back: its delivery stays released."""
+        """Return the state after the decision. A key that may have left is not taken back by a hold: its delivery stays released.
+
+        Nothing is sent then either, before persons approve again. A rejection ends it, and a recall takes back what arrived.
+        """
         begun = tx.document(delivery.transfer, documents.key_sent_name(delivery.destination)) is not None
         if begun and judgement.asks:
             return delivery.state

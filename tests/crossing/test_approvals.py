@@ -1,5 +1,6 @@
 """A lane that asks for two people: ciphertext waits abroad, two sign, and the artifact arrives by its key alone."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -7,8 +8,11 @@ import pytest
 from agent.push import Wait
 from agent.session import open_session
 from carnet.approval import Verdict
+from carnet.decision import Decision
 from carnet.errors import Conflict, NotAuthorised, NotFound
 from carnet.identifiers import SiteName
+from carnet.timestamps import format_time, parse_time
+from gateway import documents
 from gateway.offline import open_site
 from tests.attacks.parties import new_agent
 from tests.crossing.officers import appoint, appoint_both, approve, asked, hand_in, request_of, signed
@@ -319,8 +323,53 @@ async def test_a_hold_that_nobody_satisfies_expires_with_its_own_reason(cold_wor
         assert (await session.client.approval_requests(held.transfer)).requests == ()
 
 
+async def begun(site, transfer):
+    """Return once a sending of the key was begun."""
+    async with asyncio.timeout(20), open_site(site.directory) as opened_site:
+        while await opened_site.catalog.read(lambda tx: tx.document(transfer, documents.key_sent_name("eu"))) is None:
+            await asyncio.sleep(0)
+
+
+async def end_what_was_decided(site, transfer):
+    """Give the hold, and the release that rests on it, the end that they will have; the clock of the site is not moved."""
+    async with open_site(site.directory) as opened_site:
+        key = opened_site.keyring().signing
+
+        def end(tx):
+            for name in (documents.decision_name("release", "eu"), documents.hold_name("release", "eu")):
+                decision = Decision.read_unverified(documents.read_envelope(tx.document(transfer, name)))
+                early = format_time(parse_time(decision.at) - timedelta(hours=24))
+                ended = decision.model_copy(update={"at": early, "not_after": decision.at})
+                tx.put_document(transfer, name, ended.sign(key).encode())
+            tx.queue_job("review", f"{transfer}/eu")
+
+        await opened_site.catalog.write(end)
+
+
+async def test_approvals_that_ended_before_the_destination_came_back_are_asked_for_anew(cold_world, tmp_path):
+    world = cold_world
+    await opened(world)
+    held = (await world.push(f"file:{noise(tmp_path / 'a', 1000)}", "eu:app:v1")).view
+    old = request_of(await asked(world, held.transfer))
+    await world.eu.stop()
+    await approve(world, held.transfer, "carol", "export-control")
+    await approve(world, held.transfer, "bob", "security")
+    await begun(world.us, held.transfer)
+    await world.us.stop()
+    await end_what_was_decided(world.us, held.transfer)
+    await world.us.start()
+
+    view = await world.until(held.transfer, lambda view: asks_anew(view, old))
+    assert view.deliveries[0].state == "released"
+    await approve(world, held.transfer, "carol", "export-control")
+    await approve(world, held.transfer, "bob", "security")
+    await world.eu.start()
+    async with open_session(world.us.agent) as session:
+        await session.client.retry(held.transfer)
+    await world.until(held.transfer, lambda view: view.deliveries[0].state == "delivered")
+
+
 async def test_a_request_that_ended_is_made_again_and_old_approvals_are_void(cold_world, tmp_path):
-    """The clock of the site is not moved: the hold is given the end that it will have."""
     world = cold_world
     world.us.set_policy(POLICIES["us"])
     await opened(world)
@@ -328,23 +377,7 @@ async def test_a_request_that_ended_is_made_again_and_old_approvals_are_void(col
     await approve(world, held.transfer, "carol", "export-control")
     old = request_of(await asked(world, held.transfer))
     await world.us.stop()
-    async with open_site(world.us.directory) as site:
-        key = site.keyring().signing
-
-        def end(tx):
-            from carnet.decision import Decision
-            from carnet.timestamps import format_time, parse_time
-            from gateway import documents
-
-            name = documents.decision_name("release", "eu")
-            hold = Decision.read_unverified(documents.read_envelope(tx.document(held.transfer, name)))
-            early = parse_time(hold.at) - timedelta(hours=24)
-            body = hold.model_copy(update={"at": format_time(early), "not_after": hold.at}).sign(key).encode()
-            tx.put_document(held.transfer, name, body)
-            tx.put_document(held.transfer, documents.hold_name("release", "eu"), body)
-            tx.queue_job("review", f"{held.transfer}/eu")
-
-        await site.catalog.write(end)
+    await end_what_was_decided(world.us, held.transfer)
     await world.us.start()
     await know_each_other(world)
     async with open_session(world.us.agent) as session:
