@@ -18,7 +18,7 @@ Example:    >>> missing({"security": 2}, ())
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -39,6 +39,8 @@ APPROVALS: Final = "approvals"
 """The kind of the obligation in which a decision says whose approvals it asks for: role and count."""
 APPROVALS_MAX: Final = 64
 """Approvals that one key release carries, and that are read about one request."""
+REQUEST_LIFE_MAX: Final = timedelta(hours=720)
+"""How long a request may run: as long as the longest decision that a policy may make."""
 GATES: Final = (Gate.OFFER, Gate.RELEASE)
 """Where a hold can be satisfied by approvals."""
 _ROLES_MAX = 64
@@ -95,6 +97,8 @@ class DecisionRequest(WireModel):
             raise IntegrityError("E-DECISION", f"the {hold.gate} decision of {hold.site} is about no destination of its waybill")
         if (hold.transfer, hold.waybill, hold.site) != (waybill.transfer, waybill.digest, waybill.origin.site):
             raise IntegrityError("E-DECISION", f"the {hold.gate} decision of {hold.site} is about another waybill")
+        if parse_time(hold.not_after) - parse_time(hold.at) > REQUEST_LIFE_MAX:
+            raise IntegrityError("E-DECISION", f"the {hold.gate} decision of {hold.site} asks for longer than {REQUEST_LIFE_MAX}")
         if statement.identity != waybill.origin.agent:
             raise IntegrityError("E-SIGNATURE", f"the statement is about {statement.identity}, not {waybill.origin.agent}")
         return cls(

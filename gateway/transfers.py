@@ -17,12 +17,13 @@ from carnet.receipt import ReceiptKind
 from carnet.timestamps import format_time
 from carnet.transfer import DELIVERY, MACHINES, may, step
 from gateway import documents
+from gateway.access import parse_grant
 from gateway.approving import approvals_view
 from gateway.changes import Changes
 from gateway.ports import Transaction
 from gateway.recall_signing import announce
 from gateway.recalling import delivery_recall, may_delete, own_recall
-from gateway.records import DeliveryRecord, TransferRecord
+from gateway.records import DeliveryRecord, IdentityRecord, TransferRecord
 from gateway.services import Services
 
 
@@ -52,14 +53,21 @@ class Transfers:
     async def list(
         self, identity: SpiffeId, *, states: Sequence[str] = (), limit: int = 100, before: str | None = None
     ) -> TransferList:
-        """Return transfers this identity may see, newest first; `before` is the `next` of the page before."""
+        """Return transfers this identity may see, newest first; `before` is the `next` of the page before.
+
+        A page of somebody who sees transfers of others because they may approve them can have fewer than `limit`.
+        """
 
         def read(tx: Transaction) -> TransferList:
-            sender = None if self._is_admin(tx, identity) else identity
+            known = tx.identity(identity)
+            sees_all = self._is_admin(tx, identity)
+            approves = known is not None and any("approve" in parse_grant(text).actions for text in known.grants)
+            sender = None if sees_all or approves else identity
             records = tx.transfers(sender=sender, states=states, limit=limit + 1, before=before)
             page = records[:limit]
             cursor = f"{format_time(page[-1].created_at)}|{page[-1].id}" if len(records) > limit else None
-            return TransferList(transfers=tuple(self._view(tx, record) for record in page), next=cursor)
+            shown = [one for one in page if sees_all or one.sender == identity or self._may_approve(known, one)]
+            return TransferList(transfers=tuple(self._view(tx, record) for record in shown), next=cursor)
 
         return await self._services.catalog.read(read)
 
@@ -115,14 +123,12 @@ class Transfers:
     def visible(self, tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
         """Return a transfer that `identity` sends, administers or may approve; raise `NotFound` E-TRANSFER-UNKNOWN otherwise."""
         record = tx.transfer(transfer)
-        access = self._services.access
-        if (
-            record is not None
-            and record.role == "origin"
-            and access.allows(tx.identity(identity), "approve", record.repository, record.lane)
-        ):
+        if record is not None and self._may_approve(tx.identity(identity), record):
             return record
         return self._own(tx, identity, transfer)
+
+    def _may_approve(self, known: IdentityRecord | None, record: TransferRecord) -> bool:
+        return record.role == "origin" and self._services.access.allows(known, "approve", record.repository, record.lane)
 
     def _own(self, tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
         """Return a transfer that `identity` sends or administers: whoever may only approve it changes nothing else about it."""

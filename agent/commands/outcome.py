@@ -34,16 +34,19 @@ def exit_status(view: TransferView) -> int:
     return next((status for status in _WORST_FIRST if status in found), 0)
 
 
+def summarise(view: TransferView) -> list[str]:
+    """Return the transfer in short: one line about it, one a delivery."""
+    return [_head(view), *(_delivery(delivery) for delivery in view.deliveries)]
+
+
 def describe(view: TransferView) -> list[str]:
-    """Return the transfer for people: one line about it, one a delivery, then why, and what to do."""
-    name = f"{view.repository}:{view.tag}"
-    digest = f"@{view.digest}" if view.digest else ""
-    lines = [f"{view.state.upper()}  {view.transfer}  {name}{digest}  on lane {view.lane}"]
+    """Return the transfer for people: one line about it, one a delivery, who is asked, then why, and what to do."""
+    lines = [_head(view)]
     shown_reasons: list[ReasonView] = []
     if view.recall is not None:
         lines.append(f"  here: {_recall(view.recall, is_told=True)}")
     for delivery in view.deliveries:
-        lines.append(f"  -> {delivery.destination}: {delivery.state}{_progress(delivery)}")
+        lines.append(_delivery(delivery))
         if delivery.error:
             lines.append(f"     {printable(delivery.error)}")
         lines.extend(_approvals(view, delivery))
@@ -54,6 +57,15 @@ def describe(view: TransferView) -> list[str]:
         shown_reasons.extend(view.reasons)
     lines.extend(reason_lines(shown_reasons))
     return lines
+
+
+def _head(view: TransferView) -> str:
+    digest = f"@{view.digest}" if view.digest else ""
+    return f"{view.state.upper()}  {view.transfer}  {view.repository}:{view.tag}{digest}  on lane {view.lane}"
+
+
+def _delivery(delivery: DeliveryView) -> str:
+    return f"  -> {delivery.destination}: {delivery.state}{_progress(delivery)}"
 
 
 def _approvals(view: TransferView, delivery: DeliveryView) -> list[str]:

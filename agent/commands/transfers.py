@@ -24,16 +24,18 @@ def add_commands(app: typer.Typer) -> None:
 def list_transfers(
     *,
     state: Annotated[list[str] | None, typer.Option(help="Only transfers in this state; may be repeated.")] = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only transfers that wait for somebody's approval.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, newest first.")] = 50,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """List transfers, newest first."""
-    from agent.commands.outcome import describe
+    from agent.commands.outcome import describe, summarise
     from agent.session import open_session
     from agent.settings import load_settings
     from carnet.errors import CallerError
+    from carnet.messages import TransferView
     from carnet.transfer import MACHINES
 
     known = sorted({one for machine in MACHINES.values() for one in machine})
@@ -43,10 +45,19 @@ def list_transfers(
 
     async def work() -> None:
         async with open_session(load_settings(get_config()), connections=1) as session:
-            found = await session.client.list(states=tuple(state or ()), limit=limit)
-            lines = [line for view in found.transfers for line in describe(view)[: 1 + len(view.deliveries)]]
+            views: list[TransferView] = []
+            before = None
+            while len(views) < limit:
+                page = await session.client.list(states=tuple(state or ()), limit=limit, before=before)
+                views += [view for view in page.transfers if not waiting or any(one.approvals for one in view.deliveries)]
+                before = page.next
+                if before is None:
+                    break
+            views = views[:limit]
+            say = describe if waiting else summarise
+            lines = [line for view in views for line in say(view)]
             terminal = Terminal(json, quiet, verbose)
-            terminal.answer({"transfers": [view.model_dump(mode="json") for view in found.transfers]}, lines)
+            terminal.answer({"transfers": [view.model_dump(mode="json") for view in views]}, lines)
 
     wait_for(work())
 

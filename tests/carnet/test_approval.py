@@ -216,6 +216,7 @@ def test_everybody_builds_the_same_request():
         {"gate": Gate.RECEIPT},
         {"packing": None},
         {"waybill": digest("another")},
+        {"not_after": "2026-12-24T12:00:01Z"},
         {"destination": US},
         {"obligations": (Obligation(kind="approvals", parameters={"security": "two"}),)},
         {"obligations": (Obligation(kind="approvals", parameters={"security": 0}),)},

@@ -168,8 +168,11 @@ async def test_whoever_may_approve_sees_the_transfer_and_whoever_may_not_does_no
     await hand_in(world, held.transfer, signed(request, "bob", "security"), officer)
     async with open_session(officer, connections=1) as session:
         assert (await session.client.show(held.transfer)).transfer == held.transfer
+        assert [one.transfer for one in (await session.client.list()).transfers] == [held.transfer]
         with pytest.raises(NotFound):
             await session.client.cancel(held.transfer)
+    async with open_session(other, connections=1) as session:
+        assert (await session.client.list()).transfers == ()
     for step in (
         asked(world, held.transfer, other),
         hand_in(world, held.transfer, signed(request, "carol", "export-control"), other),

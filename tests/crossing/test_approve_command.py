@@ -98,6 +98,9 @@ async def test_two_people_approve_and_the_artifact_arrives(desk, tmp_path):
     assert f"carnet approve {transfer} --to eu" in shown.out
     assert "needs 1 of security: ada, bob, dora, olga" in shown.out
 
+    listed = await desk.run("transfer", "list", "--waiting")
+    assert "needs 1 of export-control: ada, carol, dora, olga" in listed.out
+
     first = await desk.run("approve", transfer, "--yes", "--reason", "licence EAR99", "--json")
     assert first.status == 0, first.err
     document = json.loads(first.out)
@@ -116,6 +119,8 @@ async def test_two_people_approve_and_the_artifact_arrives(desk, tmp_path):
         assert line in second.err
     assert "said      carol (export-control): approve" in second.err
     await desk.world.until(transfer, lambda view: view.deliveries[0].state == "delivered")
+    assert (await desk.run("transfer", "list", "--waiting")).out == ""
+    assert transfer in (await desk.run("transfer", "list")).out
 
 
 async def test_a_person_reads_what_they_sign_and_nothing_is_signed_unless_they_say_yes(desk, tmp_path):
