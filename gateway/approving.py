@@ -28,7 +28,6 @@ from carnet.envelope import Envelope
 from carnet.identifiers import SiteName, TransferId
 from carnet.messages import ApprovalsView, GivenView, NeedView, ReasonView, SignedStep
 from carnet.policy.rules import NO_PREFETCH
-from carnet.release import site_recipient
 from carnet.timestamps import parse_time
 from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
@@ -36,6 +35,7 @@ from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, draft_decision, judge_signer, judge_waybill, record_decision
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, TransferRecord
+from gateway.rewrapping import kept_release
 from gateway.services import Services
 
 _NAMES_MAX = 8
@@ -92,8 +92,7 @@ def recipient_key(tx: Transaction, services: Services, transfer: TransferId, gat
     """Return the digest of the key that a release would go to; at other gates none is named."""
     if gate is not Gate.RELEASE:
         return None
-    recipient = site_recipient(services.trust_domain, destination)
-    return documents.read_release(documents.need(tx, transfer, documents.release_name(recipient))).key_digest
+    return kept_release(tx, services, transfer, destination).key_digest
 
 
 def read_hold(tx: Transaction, transfer: TransferId, gate: Gate, destination: SiteName) -> OpenHold | None:
