@@ -176,10 +176,20 @@ class Unavailable(CarnetError):
     http_status = 503
     title = "temporarily unavailable"
 
-    def __init__(self, code: str, problem: str, *, remedy: str | None = None, retry_after_s: int = 2) -> None:
-        """Keep the number of seconds after which trying again makes sense."""
+    def __init__(
+        self, code: str, problem: str, *, remedy: str | None = None, retry_after_s: int = 2, limit: str | None = None
+    ) -> None:
+        """Keep the number of seconds after which trying again makes sense, and the limit that was met, if it was one."""
         super().__init__(code, problem, remedy=remedy)
         self.retry_after_s = retry_after_s
+        self.limit = limit
+
+
+class Throttled(Unavailable):
+    """This identity, or this connection, takes more than its share for now; others are served."""
+
+    http_status = 429
+    title = "too much at once"
 
 
 class StorageFull(Unavailable):
@@ -230,6 +240,7 @@ FAMILIES: Final[dict[str, type[CarnetError]]] = {
         NotAuthenticated,
         NotFound,
         Unavailable,
+        Throttled,
         StorageFull,
         CapacityError,
         Conflict,

@@ -13,6 +13,8 @@ JSON_DEPTH_MAX: Final = 32
 """Nesting of any JSON document we read (SECURITY T18 allows 64; nothing of ours needs more than 12)."""
 REQUEST_JSON_BYTES_MAX: Final = 1 * MIB
 """Body of any request but commit."""
+ENROLL_BYTES_MAX: Final = 64 * KIB
+"""Body of an enrolment: an invite, a certificate request, two public keys; nobody has to be known to send one."""
 COMMIT_BYTES_MAX: Final = 64 * MIB
 """Body of a commit or a site's declare: holds the segment list, 37 bytes a segment in base64: about 1.2 TiB of content."""
 STATEMENT_BYTES_MAX: Final = 1 * MIB

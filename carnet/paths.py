@@ -44,6 +44,7 @@ RENEW: Final = "/v1/renew"
 LOG: Final = "/log"
 HEALTH: Final = "/healthz"
 READY: Final = "/readyz"
+METRICS: Final = "/metrics"
 
 TRANSFER_PATTERN: Final = r"/v1/transfers/(?P<transfer>[0-9a-f]{32})"
 SEGMENT_COMPONENT: Final = r"(?P<segment>(?:b3|s2)-[0-9a-f]{64})"

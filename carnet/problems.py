@@ -57,7 +57,7 @@ def problem_of(error: CarnetError, *, request: str) -> Problem:
         family=type(error).__name__,
         remedy=error.remedy[:TEXT_CHARS_MAX],
         request=request,
-        limit=error.limit if isinstance(error, CapacityError) else None,
+        limit=error.limit if isinstance(error, CapacityError | Unavailable) else None,
         retry_after_s=error.retry_after_s if isinstance(error, Unavailable) else None,
         reasons=tuple(reason for reason in error.reasons if isinstance(reason, ReasonView)),
     )
@@ -86,7 +86,7 @@ def error_of_status(status: int, what: str, retry_after_s: int | None = None) ->
 
 def _make(family: type[CarnetError], code: str, detail: str, problem: Problem) -> CarnetError:
     if issubclass(family, Unavailable):
-        return family(code, detail, remedy=problem.remedy, retry_after_s=_bounded(problem.retry_after_s))
+        return family(code, detail, remedy=problem.remedy, retry_after_s=_bounded(problem.retry_after_s), limit=problem.limit)
     if issubclass(family, CapacityError):
         return family(code, detail, remedy=problem.remedy, limit=problem.limit or "unnamed")
     return family(code, detail, remedy=problem.remedy)

@@ -7,8 +7,8 @@ first fails for good, the site stops rather than run without it.
 import asyncio
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from carnet.errors import CarnetError
@@ -28,6 +28,7 @@ from gateway.catalog.session import Committed
 from gateway.changes import Changes
 from gateway.clock import SystemClock
 from gateway.commit import Commit
+from gateway.counted_client import CountedPeerClient
 from gateway.deliver import Deliver
 from gateway.enrolment import Enrolment, SiteFacts
 from gateway.expire import Expire
@@ -35,6 +36,7 @@ from gateway.forward import Forward
 from gateway.http.bounds import Bounds as HttpBounds
 from gateway.http.server import ServerSettings
 from gateway.http.server import serve as serve_http
+from gateway.http.watching import watched
 from gateway.inbound import Inbound
 from gateway.jobs import CatalogJobQueue, Handler, Worker
 from gateway.keyring import FileKeyring
@@ -55,10 +57,12 @@ from gateway.sitedir import SitePaths, forget_restored, is_restored, load_author
 from gateway.storage.local import LocalBlobStore
 from gateway.telemetry import events
 from gateway.telemetry.logs import configure, get_logger
+from gateway.telemetry.metrics import Metrics
 from gateway.tell import Tell
 from gateway.transfers import Transfers
 from gateway.translog.log import TransparencyLog
 from gateway.trusting import Trust
+from gateway.vitals import Vitals, watch_loop
 from gateway.watching import RevocationWatch
 from gateway.withdrawing import Withdraw
 
@@ -108,7 +112,8 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
         await trust.refresh()
         policies = PolicyBook(paths.policy)
         remembered = Remembered(settings.site, log, keyring.signing.public)
-        peers = Peers(trust, settings.site, clock, lambda site: _peer_client(settings, paths, site), remembered)
+        metrics = Metrics()
+        peers = Peers(trust, settings.site, clock, lambda site: _peer_client(settings, paths, site, metrics), remembered)
         await _require_not_behind(peers, remembered, trust, settings, paths)
         services = Services(
             site=settings.site,
@@ -132,9 +137,8 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             catalog=catalog, log=log, keyring=keyring, authority=authority, trust=trust, facts=facts, clock=clock
         )
         gateway = _gateway(services, changes, enrolment, log)
-        worker = Worker(
-            CatalogJobQueue(catalog), _handlers(services), clock=clock, concurrency=_JOBS, drain_s=settings.timeouts.drain_s
-        )
+        worker = _worker(catalog, services, settings, metrics)
+        await stack.enter_async_context(_watched(settings, paths, services, metrics))
         upkeep = Maintenance(settings, paths, authority, keyring, catalog, log, trust, clock)
         stack.callback(catalog.subscribe(_listener(worker, changes)))
         await record_policy(services)
@@ -145,7 +149,7 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             watching = group.create_task(peers.run())
             following = group.create_task(RevocationWatch(trust, peers.on_our_lanes, peers.client).run())
             try:
-                await serve_http(gateway, _server_settings(settings, paths, clock), ready=ready, stop=stop)
+                await serve_http(gateway, _server_settings(settings, paths, clock, metrics), ready=ready, stop=stop)
             finally:
                 worker.stop()
                 await asyncio.wait([working])
@@ -189,7 +193,7 @@ async def _require_not_behind(
     def client(site: SiteName) -> PeerClient:
         # The bundle may have expired while the site was down: who is asked for a signed head need not be trusted any more.
         bundle = trust.state().current
-        return _peer_client(settings, paths, bundle.site(site), timeouts=_ONE_ATTEMPT)
+        return _peer_client(settings, paths, bundle.site(site), Metrics(), timeouts=_ONE_ATTEMPT)
 
     was_restored = is_restored(paths)
     await remembered.ask_all(peers.on_our_lanes(), client, insist=was_restored)
@@ -201,9 +205,12 @@ def _bounds(settings: GatewaySettings) -> Bounds:
     limits = settings.limits
     return Bounds(
         open_transfers_max=limits.open_transfers_max,
+        peer_open_transfers_max=limits.peer_open_transfers_max,
         transfer_hours=limits.transfer_hours,
         hold_hours=limits.hold_hours,
         uncommitted_bytes_max=limits.uncommitted_bytes_max,
+        unfinished_bytes_max=limits.unfinished_bytes_max,
+        pinned_bytes_max=limits.pinned_bytes_max,
     )
 
 
@@ -269,7 +276,32 @@ def _hangups() -> asyncio.Event:
     return asked
 
 
-def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemClock) -> ServerSettings:
+@asynccontextmanager
+async def _watched(settings: GatewaySettings, paths: SitePaths, services: Services, metrics: Metrics) -> AsyncIterator[None]:
+    """Show the site to its operators for as long as the context lasts, if the settings say where."""
+    address = settings.telemetry.listen
+    reserve_bytes = settings.limits.disk_reserve_bytes
+    vitals = Vitals(services, metrics, certificate=paths.tls_certificate, log=paths.log, reserve_bytes=reserve_bytes)
+    async with watched(None if address is None else parse_address(address), vitals, services.trust.state):
+        measuring = asyncio.create_task(watch_loop(metrics))
+        try:
+            yield
+        finally:
+            measuring.cancel()
+
+
+def _worker(catalog: SqliteCatalog, services: Services, settings: GatewaySettings, metrics: Metrics) -> Worker:
+    return Worker(
+        CatalogJobQueue(catalog),
+        _handlers(services),
+        clock=services.clock,
+        concurrency=_JOBS,
+        drain_s=settings.timeouts.drain_s,
+        failed=metrics.job_failed,
+    )
+
+
+def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemClock, metrics: Metrics) -> ServerSettings:
     timeouts, limits = settings.timeouts, settings.limits
     return ServerSettings(
         site=settings.site,
@@ -279,6 +311,7 @@ def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemC
         key=paths.tls_key,
         own_ca=paths.authority_certificate,
         clock=clock,
+        metrics=metrics,
         bounds=HttpBounds(
             handshake_s=timeouts.handshake_s,
             header_s=timeouts.header_s,
@@ -288,11 +321,23 @@ def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemC
             drain_s=timeouts.drain_s,
             connections_max=limits.connections_max,
             connections_per_identity_max=limits.connections_per_identity_max,
+            requests_per_s_max=limits.requests_per_s_max,
+            bytes_in_flight_max=limits.bytes_in_flight_max,
+            bytes_in_flight_per_identity_max=limits.bytes_in_flight_per_identity_max,
         ),
     )
 
 
-def _peer_client(settings: GatewaySettings, paths: SitePaths, site: Site, timeouts: LinkTimeouts | None = None) -> PeerClient:
+def _peer_client(
+    settings: GatewaySettings, paths: SitePaths, site: Site, metrics: Metrics, timeouts: LinkTimeouts | None = None
+) -> PeerClient:
     context = ClientContext(paths.tls_certificate, paths.tls_key, site.tls_ca)
     gateway = site_recipient(settings.trust_domain, site.name)
-    return PeerClient(list(site.urls), context, gateway=gateway, connections=_PEER_CONNECTIONS, timeouts=timeouts)
+    return CountedPeerClient(
+        list(site.urls),
+        context,
+        gateway=gateway,
+        connections=_PEER_CONNECTIONS,
+        timeouts=timeouts,
+        sent=lambda size: metrics.sent(site.name, size),
+    )

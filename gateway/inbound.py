@@ -43,6 +43,7 @@ from gateway.forward import check_receipt_subject
 from gateway.heads import Heads
 from gateway.ownership import delivery_to, transfer_of_peer
 from gateway.ports import Transaction
+from gateway.quotas import require_open, require_pins
 from gateway.recall_inbox import RecallInbox, is_deleted_receipt
 from gateway.recall_signing import refuse_recalled
 from gateway.records import StoredSegment, TransferRecord
@@ -97,6 +98,7 @@ class Inbound:
             IntegrityError: a signature, proof, decision or digest is not right. Held: E-TRUST-EXPIRED.
             NotAuthorised: E-NOT-ALLOWED for a lane that does not lead from the peer to here. Conflict: E-STATE.
             Refused: E-RECALLED for what was recalled: it does not come back.
+            CapacityError: E-LIMIT peer_open_transfers_max, pinned_bytes_max.
         """
         services = self._services
         await services.trust.take_revocations(request.revocations)
@@ -182,6 +184,7 @@ class Inbound:
             return self._answer(tx, record)
         listed = {SegmentId(segment): size for segment, size in documents.segments_to_hold(signed.packing, signed.segments)}
         here = _already_here(tx, peer, listed)
+        require_pins(self._services.bounds, record.id, here)
         tx.pin_segments(record.id, here)
         missing = [segment for segment in listed if segment not in here]
         return ForwardResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
@@ -189,6 +192,7 @@ class Inbound:
     def _begin(self, tx: Transaction, peer: SpiffeId, signed: _Signed) -> TransferRecord:
         waybill = signed.waybill
         self._services.reserve.require_room(f"transfer {waybill.transfer}")
+        require_open(tx, self._services.bounds, peer)
         record = TransferRecord(
             id=waybill.transfer,
             role="destination",

@@ -85,8 +85,12 @@ class Worker:
         concurrency: int = 8,
         drain_s: float = 10.0,
         renew_s: float = LEASE.total_seconds() / _RENEWALS_A_LEASE,
+        failed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Take the queue and a handler for each kind; `drain_s` seconds are given to running handlers after `stop`."""
+        """Take the queue and a handler for each kind; `drain_s` seconds are given to running handlers after `stop`.
+
+        `failed` is told the kind of each job that did not succeed.
+        """
         self._queue = queue
         self._handlers = dict(handlers)
         self._kinds = tuple(self._handlers)
@@ -94,6 +98,7 @@ class Worker:
         self._drain_s = drain_s
         self._renew_s = renew_s
         self._concurrency = concurrency
+        self._failed = failed
         self._wake = asyncio.Event()
         self._is_stopping = False
         self._running: set[asyncio.Task[None]] = set()
@@ -192,6 +197,7 @@ class Worker:
             return True
 
     async def _give_back(self, job: JobRecord, delay_s: float, error: str) -> None:
+        self._failed(job.kind)
         log.info(events.JOB_DELAYED, kind=job.kind, key=job.key, attempts=job.attempts, delay_s=round(delay_s, 1), error=error)
         await self._settle(job, self._queue.retry(job, delay_s=delay_s, error=error))
 

@@ -21,9 +21,11 @@ from gateway.records import (
     IdentityRecord,
     InviteRecord,
     JobRecord,
+    JobTally,
     SharedSegments,
     StoredSegment,
     TransferRecord,
+    WaitingDelivery,
 )
 
 Result = TypeVar("Result")
@@ -295,6 +297,31 @@ class Transaction(Protocol):
 
     def last_entry(self) -> bytes | None:
         """Return the log's newest entry, under a checkpoint or not, or None."""
+        ...
+
+    def log_size(self) -> int:
+        """Return how many entries there are, under a checkpoint or not."""
+        ...
+
+    # for whoever watches the site; these read much, so they are asked seldom
+    def count_transfers(self) -> Mapping[str, int]:
+        """Return how many transfers are in each state that any is in."""
+        ...
+
+    def count_deliveries(self) -> Mapping[str, int]:
+        """Return how many deliveries are in each state that any is in."""
+        ...
+
+    def tally_jobs(self) -> list[JobTally]:
+        """Return what is queued, by kind."""
+        ...
+
+    def waiting_deliveries(self, limit: int) -> list[WaitingDelivery]:
+        """Return deliveries that wait for a person, a fact or the other site, longest first."""
+        ...
+
+    def unfinished_bytes(self, sender: SpiffeId) -> int:
+        """Return the sealed bytes that the unfinished transfers of `sender` have brought in."""
         ...
 
 

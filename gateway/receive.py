@@ -22,6 +22,7 @@ from gateway.commit import Commit
 from gateway.deciding import Judgement, judge_declaration, refused
 from gateway.ownership import own_transfer
 from gateway.ports import Transaction
+from gateway.quotas import require_bytes, require_open
 from gateway.records import StoredSegment, TransferRecord
 from gateway.sealed_artifacts import sealed_artifact
 from gateway.services import Services
@@ -171,15 +172,7 @@ class Receive:
         if request.resume is None:
             raise CallerError("E-REQUEST", "a new transfer needs its resume keys")
         self._services.reserve.require_room(f"transfer {request.transfer}")
-        limit = self._services.bounds.open_transfers_max
-        unfinished = tx.transfers(sender=identity, states=("declared", "receiving"), limit=limit)
-        if len(unfinished) >= limit:
-            raise CapacityError(
-                "E-LIMIT",
-                f"{identity.name} has {len(unfinished)} unfinished transfers, at most {limit} are allowed",
-                limit="open_transfers_max",
-                remedy="finish or cancel some: `carnet transfer list --state receiving`",
-            )
+        require_open(tx, self._services.bounds, identity)
         record = self._record(tx, identity, request)
         tx.save_transfer(record)
         tx.put_document(record.id, documents.RESUME, parse_envelope(request.resume).encode())
@@ -252,13 +245,18 @@ class Receive:
         """Keep one segment and its row durably; return whether it is new. The acknowledgement follows the sync (P4).
 
         Raises:
-            CapacityError: E-LIMIT uncommitted_bytes_max; the segment is not kept.
+            CapacityError: E-LIMIT uncommitted_bytes_max or unfinished_bytes_max; the segment is not kept.
             IntegrityError: E-SEGMENT-CORRUPT if `data` does not hash to `segment`.
             Conflict: E-STATE if the transfer takes no more segments. NotFound: E-TRANSFER-UNKNOWN.
         """
-        record = await self._services.catalog.read(lambda tx: own_transfer(tx, identity, transfer))
-        step(ORIGIN, record.state, "segment")
-        self._require_bytes(record, len(data))
+        bounds = self._services.bounds
+
+        def may_come(tx: Transaction) -> None:
+            record = own_transfer(tx, identity, transfer)
+            step(ORIGIN, record.state, "segment")
+            require_bytes(tx, bounds, record, len(data))
+
+        await self._services.catalog.read(may_come)
         stored = StoredSegment(id=segment, size=len(data), row=row)
 
         def keep(tx: Transaction) -> bool:
@@ -267,7 +265,7 @@ class Receive:
             if not tx.add_segment(transfer, stored):
                 return False
             # Asked again: other segments of the transfer may have come since the first time.
-            self._require_bytes(current, stored.size)
+            require_bytes(tx, bounds, current, stored.size)
             if state != current.state:
                 tx.save_transfer(replace(current, state=state, state_at=tx.now))
             tx.count_segment(transfer, stored.size)
@@ -280,10 +278,6 @@ class Receive:
         except CapacityError:
             await self._services.remove_unneeded([segment])
             raise
-
-    def _require_bytes(self, record: TransferRecord, more: int) -> None:
-        if record.bytes_received + more > self._services.bounds.uncommitted_bytes_max:
-            raise CapacityError("E-LIMIT", f"transfer {record.id} would exceed its bytes", limit="uncommitted_bytes_max")
 
 
 def _log_declared(tx: Transaction, record: TransferRecord) -> None:

@@ -132,3 +132,27 @@ class StoredSegment:
     id: SegmentId
     size: int
     row: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobTally:
+    """What is queued of one kind of background work."""
+
+    kind: str
+    count: int
+    oldest_due: datetime
+    """When the one that is due first may run, or its lease ends; long past only if nothing works."""
+    attempts_max: int
+    failing: int
+    """Of these, how many have failed at least once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingDelivery:
+    """A delivery that waits for a person, a fact or the other site."""
+
+    transfer: TransferId
+    destination: SiteName
+    state: str
+    since: datetime
+    error: str | None

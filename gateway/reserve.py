@@ -65,6 +65,7 @@ class DiskReserve:
                 f"no room for {what}: {self._free_bytes} bytes are free on the gateway's disk, "
                 f"{self._reserve_bytes} are kept free ({LIMIT})",
                 retry_after_s=_RETRY_AFTER_S,
+                limit=LIMIT.rpartition(".")[2],
             )
 
     def _ask(self) -> int | None:

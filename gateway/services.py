@@ -28,13 +28,19 @@ class Bounds:
     """What an operator may limit; names are those of the settings and of E-LIMIT errors."""
 
     open_transfers_max: int = 64
-    """Unfinished transfers of one identity."""
+    """Unfinished transfers of one agent."""
     transfer_hours: int = 72
     """Hours after which an unfinished transfer expires."""
     hold_hours: int = 168
     """Hours after which a hold that nobody satisfied expires."""
+    peer_open_transfers_max: int = 1_024
+    """Transfers that one other site is sending at once."""
     uncommitted_bytes_max: int = 1 << 42
     """Sealed bytes that one transfer may bring in: 4 TiB."""
+    unfinished_bytes_max: int = 1 << 43
+    """Sealed bytes that all unfinished transfers of one identity may bring in together: 8 TiB."""
+    pinned_bytes_max: int = 1 << 43
+    """Bytes of segments that are here already and that one transfer of another site may keep here: 8 TiB."""
 
 
 @dataclass(frozen=True)

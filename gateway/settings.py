@@ -25,6 +25,7 @@ from carnet.identifiers import Jurisdiction, SiteName, SpiffeId
 FILE_NAME: Final = "gateway.toml"
 ENVIRONMENT_PREFIX: Final = "CARNET_GATEWAY_"
 _TIB = 1 << 40
+_MIB = 1 << 20
 _HTTPS_PORT = 443
 _PORT_MAX = 65_535
 _TRUST_DOMAIN = r"^[a-z0-9](?:[a-z0-9.-]{0,253}[a-z0-9])?$"
@@ -83,7 +84,9 @@ class Limits(_Section):
     """What one identity, one transfer, and all together, may take; an E-LIMIT error names these keys."""
 
     open_transfers_max: Annotated[int, Field(ge=1)] = 64
-    """Unfinished transfers of one identity."""
+    """Unfinished transfers of one agent."""
+    peer_open_transfers_max: Annotated[int, Field(ge=1)] = 1_024
+    """Transfers that one other site is sending at once."""
     transfer_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 72
     """Hours after which an unfinished transfer expires."""
     hold_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 168
@@ -92,10 +95,20 @@ class Limits(_Section):
     """Sealed bytes that one transfer may bring in."""
     kem_hold_days: Annotated[int, Field(ge=1, le=365)] = 30
     """Days after its end that a KEM key of the site is kept: the longest that what is wrapped to it may still be held."""
+    unfinished_bytes_max: Annotated[int, Field(ge=1)] = 8 * _TIB
+    """Sealed bytes that all unfinished transfers of one identity may bring in together."""
+    pinned_bytes_max: Annotated[int, Field(ge=1)] = 8 * _TIB
+    """Bytes of segments that are here already and that one transfer of another site may keep here."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024
     """Open connections in all."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64
     """Open connections of one identity, all its runners together."""
+    requests_per_s_max: Annotated[float, Field(ge=0)] = 1_000.0
+    """Requests a second of one identity, twice as many in a burst; 0 means no limit."""
+    bytes_in_flight_max: Annotated[int, Field(ge=8 * _MIB)] = 128 * _MIB
+    """Bytes of bodies in memory at once; a segment counts 2 MiB, with what its connection takes meanwhile."""
+    bytes_in_flight_per_identity_max: Annotated[int, Field(ge=4 * _MIB)] = 48 * _MIB
+    """Of these, by one identity."""
     disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1 << 30
     """Bytes kept free on the disk of the site: below that, new declarations and segments are refused, all else goes on."""
 
@@ -115,6 +128,13 @@ class Timeouts(_Section):
     """From SIGTERM until unfinished requests are cut."""
     body_bytes_per_s_min: Annotated[int, Field(ge=0)] = 16 * 1024
     """A body that arrives slower than this is cut."""
+
+
+class Telemetry(_Section):
+    """What operators see of a running site."""
+
+    listen: Address | None = None
+    """Address for /metrics, /healthz and /readyz in plain HTTP, `host:port`: loopback, or a network of operators only."""
 
 
 class GatewaySettings(FileSettings):
@@ -145,6 +165,7 @@ class GatewaySettings(FileSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
+    telemetry: Telemetry = Telemetry()
 
     @property
     def identity(self) -> SpiffeId:

@@ -28,6 +28,15 @@ class TimeFloor:
         self._floor: datetime | None = None
         self._heard: dict[SiteName, tuple[datetime, timedelta]] = {}
 
+    @property
+    def moment(self) -> datetime | None:
+        """The floor; None while nothing is known."""
+        return self._floor
+
+    def offsets(self, now: datetime) -> dict[SiteName, timedelta]:
+        """Return how far the clocks of peers heard of late are ahead of ours."""
+        return {site: offset for site, (heard, offset) in self._heard.items() if abs(now - heard) < _LATELY}
+
     def raise_to(self, moment: datetime) -> None:
         """Take note that it is at least `moment` (aware)."""
         if self._floor is None or moment > self._floor:

@@ -7,9 +7,10 @@ from gateway.catalog.artifacts import Artifacts
 from gateway.catalog.identities import Identities
 from gateway.catalog.log_rows import LogRows
 from gateway.catalog.segments import Segments
+from gateway.catalog.tallies import Tallies
 from gateway.catalog.transfers import Documents, Transfers
 from gateway.catalog.work import Work
 
 
-class SqliteTransaction(Transfers, Documents, Segments, Artifacts, Identities, Work, LogRows):
+class SqliteTransaction(Transfers, Documents, Segments, Artifacts, Identities, Work, LogRows, Tallies):
     """Implements `Transaction` on SQLite."""

@@ -4,6 +4,7 @@ from aiohttp import web
 
 from carnet.errors import CallerError
 from carnet.paths import BINARY_TYPE
+from gateway.http.admission import SEGMENT_COST_BYTES
 from gateway.http.exchange import Exchange, one, page_size
 
 _NO_CONTENT = 204
@@ -38,6 +39,6 @@ async def delete(exchange: Exchange) -> web.StreamResponse:
 
 async def segment(exchange: Exchange) -> web.StreamResponse:
     """GET /v1/segments/{sid}: the sealed bytes, which never change under their id."""
-    async with exchange.context.buffers.slot(exchange.caller):
+    async with exchange.context.admission.hold(exchange.caller, SEGMENT_COST_BYTES):
         data = await exchange.gateway.artifacts.segment(exchange.caller, exchange.segment)
         return await exchange.answer_bytes(data, BINARY_TYPE, headers={"Cache-Control": "private, immutable"})

@@ -17,9 +17,11 @@ from aiohttp.web_protocol import RequestPayloadError
 from carnet.errors import CapacityError, PeerError, Unavailable
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, SEGMENT_BYTES_MAX
+from gateway.http.admission import SEGMENT_COST_BYTES, Admission
 from gateway.http.bounds import Bounds
 
 _PIECE_BYTES: Final = 256 * KIB
+_READ_BYTES: Final = 64 * KIB
 _BUFFERS_KEPT: Final = 16
 
 
@@ -62,6 +64,8 @@ async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[byt
     """Hand every piece of the body to `take`, moving the deadline with what has come (rule 2)."""
     start = asyncio.get_running_loop().time()
     received = 0
+    # Until now the connection stopped reading at READ_BUFFER_BYTES; from here on larger pieces save turns of the loop.
+    request.content.set_read_chunk_size(_READ_BYTES)
     try:
         async with asyncio.timeout_at(start + bounds.body_deadline_s(0)) as deadline:
             while piece := await request.content.readany():
@@ -106,49 +110,19 @@ async def send_bytes(
 
 
 class SegmentBuffers:
-    """The pool of segment buffers, and with it the bound on segments in flight, in all and by identity."""
+    """The pool of segment buffers; a segment counts in full as bytes in flight, however short it is."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, admission: Admission) -> None:
         """Make an empty pool; buffers are made when first needed."""
-        self._bounds = bounds
-        self._slots = asyncio.Semaphore(bounds.segments_in_flight_max)
-        self._shares: dict[SpiffeId, asyncio.Semaphore] = {}
-        self._users: dict[SpiffeId, int] = {}
+        self._admission = admission
         self._idle: list[bytearray] = []
 
     @asynccontextmanager
-    async def slot(self, identity: SpiffeId) -> AsyncIterator[None]:
-        """Hold one of the slots; raise `Unavailable` E-BUSY if none is free within `buffer_wait_s`."""
-        share = self._shares.setdefault(identity, asyncio.Semaphore(self._bounds.segments_in_flight_per_identity_max))
-        self._users[identity] = self._users.get(identity, 0) + 1
-        try:
-            await self._acquire(share)
-            try:
-                await self._acquire(self._slots)
-                try:
-                    yield
-                finally:
-                    self._slots.release()
-            finally:
-                share.release()
-        finally:
-            self._users[identity] -= 1
-            if not self._users[identity]:
-                del self._users[identity], self._shares[identity]
-
-    @asynccontextmanager
     async def borrow(self, identity: SpiffeId) -> AsyncIterator[bytearray]:
-        """Lend a buffer of SEGMENT_BYTES_MAX bytes together with a slot."""
-        async with self.slot(identity):
+        """Lend a buffer of SEGMENT_BYTES_MAX bytes; raises as `Admission.hold`."""
+        async with self._admission.hold(identity, SEGMENT_COST_BYTES):
             buffer = self._idle.pop() if self._idle else bytearray(SEGMENT_BYTES_MAX)
             yield buffer
             # Not in a finally: after an error or a cancellation a thread may still be reading it (rule 3).
             if len(self._idle) < _BUFFERS_KEPT:
                 self._idle.append(buffer)
-
-    async def _acquire(self, semaphore: asyncio.Semaphore) -> None:
-        try:
-            async with asyncio.timeout(self._bounds.buffer_wait_s):
-                await semaphore.acquire()
-        except TimeoutError:
-            raise Unavailable("E-BUSY", "too many segments are in flight (segments_in_flight_max)", retry_after_s=1) from None

@@ -5,7 +5,7 @@ Rules:      1. a deadline is in seconds, a rate in bytes per second  2. what a p
 
 from dataclasses import dataclass
 
-from carnet.limits import KIB
+from carnet.limits import KIB, MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +34,16 @@ class Bounds:
     """Open connections in all."""
     connections_per_identity_max: int = 64
     """Open connections of one identity, all its runners together."""
-    segments_in_flight_max: int = 64
-    """Segment bodies being received at once; each takes one pooled buffer."""
-    segments_in_flight_per_identity_max: int = 48
+    bytes_in_flight_max: int = 128 * MIB
+    """Bytes of request bodies, and of segments on their way out, that are in memory at once; a segment counts 2 MiB."""
+    bytes_in_flight_per_identity_max: int = 48 * MIB
     """Of these, by one identity."""
+    requests_per_s_max: float = 1_000.0
+    """Requests a second of one identity, all its runners together; twice as many in a burst; 0 means no limit."""
     large_bodies_max: int = 2
     """JSON bodies above 1 MiB that are read and parsed at once."""
     buffer_wait_s: float = 10.0
-    """How long a request waits for a free buffer before it is told to come back."""
+    """How long a body waits for its share of the bytes in flight before it is told to come back."""
     drain_s: float = 15.0
     """From the order to stop until unfinished requests are cut."""
     reload_s: float = 1.0

@@ -8,12 +8,12 @@ Rules:      1. every open connection has a timer or a request being handled  2. 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from carnet.errors import CapacityError, CarnetError, PeerError, Unavailable
+from carnet.errors import CapacityError, CarnetError, PeerError, Throttled
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB
 from gateway.http.bounds import Bounds
@@ -21,11 +21,23 @@ from gateway.http.problems import problem_response
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 
-READ_BUFFER_BYTES: Final = 256 * KIB
+READ_BUFFER_BYTES: Final = 32 * KIB
+"""A body that nobody reads yet stops its connection at twice this; reading it raises the mark (`gateway.http.bodies`)."""
+TLS_BUFFER_BYTES: Final = 64 * KIB
+"""Bytes that TLS keeps, still encrypted, for a connection that is not read."""
 HEADERS_MAX: Final = 48
 """Header lines of one request; ours have about ten."""
 HEADER_LINE_BYTES_MAX: Final = 8_190
 """One header line: a row of 8 000 characters with its name."""
+
+
+@runtime_checkable
+class _SecureTransport(Protocol):
+    """A transport of TLS, which keeps bytes of its own; asyncio's and uvloop's both say how many."""
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Bound what is kept while reading is paused."""
+        ...
 
 
 class Connection(web.RequestHandler):
@@ -51,6 +63,9 @@ class Connection(web.RequestHandler):
         self._server.transports.add(self._held)
         ssl_object = transport.get_extra_info("ssl_object")
         self.leaf = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
+        if isinstance(transport, _SecureTransport):
+            # Above the mark TLS stops reading too; else it would gather a quarter of a MiB more than we read.
+            transport.set_read_buffer_limits(high=TLS_BUFFER_BYTES)
         if self._server.open_connections > self._bounds.connections_max:
             self._cut("connections_max")
             return
@@ -85,7 +100,7 @@ class Connection(web.RequestHandler):
         self._cut(reason)
 
     def claim(self, identity: SpiffeId) -> None:
-        """Count this connection for `identity`; raise `Unavailable` E-BUSY beyond its share."""
+        """Count this connection for `identity`; raise `Throttled` E-BUSY beyond its share."""
         if self._owner is None:
             self._server.claim(identity, self._bounds.connections_per_identity_max)
             self._owner = identity
@@ -142,10 +157,10 @@ class ConnectionServer(web.Server):
         return len(self.connections)
 
     def claim(self, identity: SpiffeId, limit: int) -> None:
-        """Count one more connection of `identity`; raise `Unavailable` E-BUSY beyond `limit`."""
+        """Count one more connection of `identity`; raise `Throttled` E-BUSY beyond `limit`."""
         count = self._shares.get(identity, 0)
         if count >= limit:
-            raise Unavailable("E-BUSY", f"{identity} has {count} connections open (connections_per_identity_max)")
+            raise Throttled("E-BUSY", f"{identity} has {count} connections open", limit="connections_per_identity_max")
         self._shares[identity] = count + 1
 
     def release(self, identity: SpiffeId) -> None:

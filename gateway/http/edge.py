@@ -2,7 +2,7 @@
 
 Steps of `Edge.handle`, in this order, so that a refusal costs as little as it can:
 1. while draining: come back later          2. header bytes       3. path without certificate, or identity from the leaf
-4. the identity's share of connections      5. path and audience  6. what the head says of the body
+4. its share of connections and requests    5. path and audience  6. what the head says of the body
 7. the handler                              8. one log line
 
 Rules:      1. the body is unread until step 7  2. every answer has a Carnet-Request header
@@ -19,6 +19,8 @@ from aiohttp import HttpVersion11, web
 
 from carnet.errors import CapacityError, CarnetError, NotAuthenticated, PeerError, Unavailable
 from carnet.identifiers import SpiffeId
+from gateway.http import artifacts, transfers
+from gateway.http.admission import Throttle
 from gateway.http.bodies import too_long
 from gateway.http.connections import Connection
 from gateway.http.exchange import Context, Exchange
@@ -27,6 +29,7 @@ from gateway.http.problems import guard, problem_response
 from gateway.http.routes import Route, match_for, open_match
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
+from gateway.telemetry.metrics import AGENTS
 
 _REQUEST_ID_BYTES: Final = 8
 _PATH_CHARS_LOGGED: Final = 300
@@ -35,10 +38,11 @@ _PATH_CHARS_LOGGED: Final = 300
 class Edge:
     """Answers requests; one a server."""
 
-    def __init__(self, context: Context, authenticator: Authenticator, now: Callable[[], datetime]) -> None:
+    def __init__(self, context: Context, authenticator: Authenticator, throttle: Throttle, now: Callable[[], datetime]) -> None:
         """`now` is the clock that certificates are judged by."""
         self._context = context
         self._authenticator = authenticator
+        self._throttle = throttle
         self._now = now
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -76,8 +80,8 @@ class Edge:
             response = result
         if self._context.stopping.is_set() and not response.prepared:
             response.force_close()
-        elapsed_ms = round((asyncio.get_running_loop().time() - started) * 1_000, 1)
-        visit.log(response, result.code if isinstance(result, CarnetError) else None, elapsed_ms)
+        error = result if isinstance(result, CarnetError) else None
+        visit.count(response, error, asyncio.get_running_loop().time() - started)
         return response
 
     def refuse_while_stopping(self) -> None:
@@ -86,12 +90,13 @@ class Edge:
             raise Unavailable("E-BUSY", "the gateway is stopping", retry_after_s=1)
 
     def authenticate(self, request: web.BaseRequest) -> SpiffeId:
-        """Steps 3 and 4: return who asks; raise `NotAuthenticated`, or `Unavailable` beyond its share of connections."""
+        """Steps 3 and 4: return who asks; raise `NotAuthenticated`, or `Throttled` beyond its share."""
         connection = request.protocol
         leaf = connection.leaf if isinstance(connection, Connection) else None
         identity = self._authenticator.identify(leaf, self._now())
         if isinstance(connection, Connection):
             connection.claim(identity)
+        self._throttle.require(identity)
         return identity
 
     def is_admitted(self, connection: Connection) -> bool:
@@ -124,6 +129,7 @@ class _Visit:
         self.request_id = secrets.token_hex(_REQUEST_ID_BYTES)
         self.path = request.raw_path.partition("?")[0]
         self.identity: SpiffeId | None = None
+        self.route: Route | None = None
         self.transfer: str | None = None
         self._edge = edge
 
@@ -135,13 +141,37 @@ class _Visit:
         if match is None:
             self.identity = edge.authenticate(request)
             match = match_for(self.identity, request.method, self.path)
+        self.route = match.route
         self.transfer = match.names.get("transfer")
         _check_body(request, match.route)
         await _continue(request)
         exchange = Exchange(request, self.request_id, self.identity, match.names, match.route.body_bytes_max, edge.context)
         return await match.route.handler(exchange)
 
-    def log(self, response: web.StreamResponse, code: str | None, elapsed_ms: float) -> None:
+    def count(self, response: web.StreamResponse, error: CarnetError | None, elapsed_s: float) -> None:
+        """Write down what became of the request."""
+        self._log(response, error.code if error is not None else None, round(elapsed_s * 1_000, 1))
+        metrics = self._edge.context.metrics
+        method = self.request.method if self.route is not None else "other"
+        metrics.answered(
+            route=self.route.name if self.route is not None else "none",
+            method=method,
+            status=response.status,
+            seconds=elapsed_s,
+        )
+        if isinstance(error, CapacityError | Unavailable) and error.limit is not None:
+            metrics.refused(error.limit)
+        if error is None and self.identity is not None and self.route is not None:
+            self._count_segment(response, self.identity, self.route)
+
+    def _count_segment(self, response: web.StreamResponse, identity: SpiffeId, route: Route) -> None:
+        peer = identity.site if identity.kind == "gateway" else AGENTS
+        if route.handler in {transfers.put_segment, transfers.put_forwarded}:
+            self._edge.context.metrics.received(peer, self.request.content_length or 0)
+        elif route.handler is artifacts.segment:
+            self._edge.context.metrics.sent(peer, response.content_length or 0)
+
+    def _log(self, response: web.StreamResponse, code: str | None, elapsed_ms: float) -> None:
         get_logger().info(
             events.REQUEST_ANSWERED,
             request=self.request_id,

@@ -18,12 +18,16 @@ from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.limits import KIB, MIB, ROW_HEADER_CHARS_MAX, SEGMENT_BYTES_MAX, TEXT_CHARS_MAX
 from carnet.messages import Message
 from carnet.paths import JSON_TYPE, PAGE_DEFAULT, PAGE_MAX, REQUEST_HEADER, ROW_HEADER
+from gateway.http.admission import Admission
 from gateway.http.bodies import SegmentBuffers, read_body, send_bytes
 from gateway.http.bounds import Bounds
 from gateway.http.surface import Gateway
+from gateway.telemetry.metrics import Metrics
 
 MessageT = TypeVar("MessageT", bound=Message)
 _SMALL_BYTES = 64 * KIB
+_COPIES = 2
+"""A body is in memory twice while it is put together."""
 _LARGE_BYTES = MIB
 """Bodies above this, or of unknown length, are read few at a time and parsed beside the event loop."""
 
@@ -34,7 +38,9 @@ class Context:
 
     gateway: Gateway
     bounds: Bounds
+    admission: Admission
     buffers: SegmentBuffers
+    metrics: Metrics
     stopping: asyncio.Event
     large_bodies: asyncio.Semaphore
 
@@ -112,8 +118,11 @@ class Exchange:
         return found
 
     async def body(self) -> bytes:
-        """Return the whole body, within the route's bound."""
-        return await read_body(self.request, self.body_bytes_max, self.context.bounds)
+        """Return the whole body, within the route's bound and the bytes in flight; raises as `Admission.hold`."""
+        length = self.request.content_length
+        size = self.body_bytes_max if length is None else length
+        async with self.context.admission.hold(self.identity, _COPIES * size):
+            return await read_body(self.request, self.body_bytes_max, self.context.bounds)
 
     async def message(self, kind: type[MessageT]) -> MessageT:
         """Return the body as a message; raise `PeerError` E-REQUEST or E-FORMAT if it is none."""
@@ -134,7 +143,7 @@ class Exchange:
             async with asyncio.timeout(self.context.bounds.buffer_wait_s):
                 await self.context.large_bodies.acquire()
         except TimeoutError:
-            raise Unavailable("E-BUSY", "too many large bodies at once (large_bodies_max)", retry_after_s=1) from None
+            raise Unavailable("E-BUSY", "too many large bodies at once", limit="large_bodies_max", retry_after_s=1) from None
         try:
             yield
         finally:

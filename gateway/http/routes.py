@@ -14,7 +14,7 @@ from aiohttp import web
 from carnet import paths
 from carnet.errors import NotAuthorised, NotFound
 from carnet.identifiers import SpiffeId
-from carnet.limits import COMMIT_BYTES_MAX, REQUEST_JSON_BYTES_MAX, SEGMENT_BYTES_MAX
+from carnet.limits import COMMIT_BYTES_MAX, ENROLL_BYTES_MAX, REQUEST_JSON_BYTES_MAX, SEGMENT_BYTES_MAX
 from carnet.messages import SiteMessage
 from gateway.http import artifacts, enrolment, health, log, transfers
 from gateway.http.exchange import Exchange
@@ -37,6 +37,11 @@ class Route:
     handler: Handler
     audience: frozenset[str]
     body_bytes_max: int = 0
+
+    @property
+    def name(self) -> str:
+        """The handler's name, as metrics call the route."""
+        return f"{self.handler.__module__.rpartition('.')[2]}.{self.handler.__name__}"
 
 
 def _route(method: str, pattern: str, handler: Handler, audience: frozenset[str], body_bytes_max: int = 0) -> Route:
@@ -69,7 +74,7 @@ ROUTES: Final = (
     _route("GET", f"{paths.SEGMENTS}/{paths.SEGMENT_COMPONENT}", artifacts.segment, PEOPLE),
     _route("GET", paths.TRUST, enrolment.trust, ALL),
     _route("GET", paths.REVOCATIONS, enrolment.revocations, PEERS),
-    _route("POST", paths.ENROLL, enrolment.enroll, OPEN, REQUEST_JSON_BYTES_MAX),
+    _route("POST", paths.ENROLL, enrolment.enroll, OPEN, ENROLL_BYTES_MAX),
     _route("POST", paths.RENEW, enrolment.renew, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("GET", paths.CHECKPOINT, log.checkpoint, ALL),
     _route("GET", paths.TILE_PATTERN, log.tile, ALL),

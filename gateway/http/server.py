@@ -16,6 +16,7 @@ from typing import Final
 from carnet.errors import CallerError, IntegrityError
 from carnet.identifiers import SiteName
 from carnet.trust import Site
+from gateway.http.admission import Admission, Throttle
 from gateway.http.bodies import SegmentBuffers
 from gateway.http.bounds import Bounds
 from gateway.http.connections import ConnectionServer
@@ -27,6 +28,7 @@ from gateway.http.surface import Gateway, Trust
 from gateway.ports import Clock
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
+from gateway.telemetry.metrics import Metrics
 
 _BACKLOG: Final = 512
 _CLOSE_S: Final = 0.5
@@ -48,6 +50,7 @@ class ServerSettings:
     """PEM of the site's issuing CA."""
     clock: Clock
     bounds: Bounds = field(default_factory=Bounds)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[int], None], stop: asyncio.Event) -> None:
@@ -65,7 +68,8 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
     )
     stopping = asyncio.Event()
     large = asyncio.Semaphore(settings.bounds.large_bodies_max)
-    context = Context(gateway, settings.bounds, SegmentBuffers(settings.bounds), stopping, large)
+    admission = Admission(settings.bounds)
+    context = Context(gateway, settings.bounds, admission, SegmentBuffers(admission), settings.metrics, stopping, large)
     authenticator = Authenticator(
         site=settings.site,
         trust_domain=settings.trust_domain,
@@ -73,8 +77,11 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
         peer_ca=lambda site: _peer_ca(gateway.trust, site),
         check_leaf=gateway.trust.revocations.check_leaf,
     )
-    edge = Edge(context, authenticator, settings.clock.now)
+    throttle = Throttle(settings.bounds.requests_per_s_max, asyncio.get_running_loop().time)
+    edge = Edge(context, authenticator, throttle, settings.clock.now)
     connections = ConnectionServer(edge.handle, settings.bounds)
+    settings.metrics.connections.set_function(lambda: connections.open_connections)
+    settings.metrics.bytes_in_flight.set_function(lambda: admission.in_flight)
     listeners = await _listen(connections, settings, tls.context)
     try:
         ready(listeners[0].sockets[0].getsockname()[1])

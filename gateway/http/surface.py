@@ -190,6 +190,14 @@ class Trust(Protocol):
         ...
 
 
+class Reading(Protocol):
+    """What is known of the site's health."""
+
+    async def text(self) -> bytes:
+        """Return it as metrics."""
+        ...
+
+
 class LogFiles(Protocol):
     """Where the log's published files are."""
 

@@ -34,7 +34,7 @@ from gateway.assembly import serve
 from gateway.enrolment import InviteOrder, make_invite
 from gateway.offline import create_site, open_site
 from gateway.proposals import Change, parse_lane, propose, read_card, sign_proposal, unsigned
-from gateway.settings import GatewaySettings, Limits, Timeouts, load_settings
+from gateway.settings import GatewaySettings, Limits, Telemetry, Timeouts, load_settings
 from gateway.sitedir import SitePaths
 
 LANE = LaneName("us-eu")
@@ -127,6 +127,7 @@ class LiveSite:
     directory: Path
     agent_dir: Path
     limits: Limits = field(default_factory=Limits)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
@@ -135,7 +136,7 @@ class LiveSite:
         """The settings it runs with; a test may change the limits before it starts."""
         timeouts = Timeouts(drain_s=2.0)
         return load_settings(self.directory).model_copy(
-            update={"limits": self.limits, "timeouts": timeouts, "log_level": "error"}
+            update={"limits": self.limits, "timeouts": timeouts, "telemetry": self.telemetry, "log_level": "error"}
         )
 
     @property

@@ -83,6 +83,16 @@ def gateway_commands() -> str:
     return _commands("carnet-gateway")
 
 
+def metrics() -> str:
+    """Return the series that a gateway shows."""
+    module = importlib.import_module("gateway.telemetry.metrics")
+    rows = []
+    for series in module.Metrics().registry.collect():
+        kind = series.type
+        rows.append(f"| `{series.name}{'_total' if kind == 'counter' else ''}` | {kind} | {_cell(series.documentation)} |")
+    return "\n".join(["| series | type | meaning |", "|---|---|---|", *rows])
+
+
 def policy_facts() -> str:
     """Return the facts that rules may read."""
     facts = importlib.import_module("carnet.policy.facts")
@@ -96,6 +106,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/operations.md", "error-codes"): error_codes,
     ("docs/operations.md", "exit-statuses"): exit_statuses,
     ("docs/operations.md", "gateway-settings"): gateway_settings,
+    ("docs/operations.md", "metrics"): metrics,
     ("docs/operations.md", "agent-settings"): agent_settings,
     ("docs/operations.md", "agent-commands"): agent_commands,
     ("docs/operations.md", "gateway-commands"): gateway_commands,

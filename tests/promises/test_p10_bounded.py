@@ -1,9 +1,15 @@
-"""P10: the memory of a serving process does not grow with the size of an artifact."""
+"""P10: the memory of a serving process does not grow with the size of an artifact, nor with what a peer leaves unfinished."""
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.identity import load_identity
+from agent.settings import AgentSettings
+from carnet.flow.tls import client_context
 from tests.promises.border import Border
 from tests.promises.kills import noise, served
 
@@ -36,3 +42,48 @@ async def test_memory_does_not_grow_with_a_large_artifact(served_border: Border,
     grown = await growth(served_border, tmp_path, 1_600 * MIB)
 
     assert max(grown.values()) < SLACK, grown
+
+
+async def test_memory_is_bounded_whatever_one_agent_leaves_unfinished(served_border: Border) -> None:
+    """Sixty bodies of almost a whole segment each: what is beyond one identity's share stays on its own side of the wire."""
+    await served_border.start()
+    before = served(served_border, "us").memory_peak
+    answers = await unfinished_bodies(served_border.world.us.agent, 60)
+    grown = served(served_border, "us").memory_peak - before
+
+    assert grown < 80 * MIB, f"{grown / MIB:.0f} MiB"
+    assert answers, "some waited for the share in vain and were told so"
+    for head, problem in answers:
+        assert head.startswith(b"HTTP/1.1 429")
+        assert problem["limit"] == "bytes_in_flight_per_identity_max"
+
+
+async def unfinished_bodies(agent: AgentSettings, count: int) -> list[tuple[bytes, dict[str, Any]]]:
+    """Send `count` segments without their last byte at once; return the answers of those that were not let in."""
+    port = int(agent.url.rsplit(":", 1)[1])
+    context = client_context(agent.identity_dir / "tls.pem", None, load_identity(agent.identity_dir).authority_pem)
+    size = 1_200_000
+    path = f"/v1/transfers/{'0' * 32}/segments/b3-{'0' * 64}"
+    head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def send() -> tuple[bytes, dict[str, Any]]:
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+        writers.append(writer)
+        writer.write(head + bytes(size - 1))
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in answer.lower().splitlines() if line.startswith(b"content-length"))
+        return answer, json.loads(await reader.readexactly(length))
+
+    tasks = [asyncio.create_task(send()) for _ in range(count)]
+    try:
+        # Whoever is told to come back is told at about the same time; the others never finish.
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=60)
+        await asyncio.wait(tasks, timeout=2)
+        return [task.result() for task in tasks if task.done() and task.exception() is None]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()

@@ -11,6 +11,7 @@ from carnet.flow.tls import client_context
 from carnet.identifiers import SiteName
 from carnet.limits import REQUEST_JSON_BYTES_MAX, SEGMENT_BYTES_MAX
 from carnet.paths import transfer, transfer_action, transfer_segment
+from gateway.http.admission import SEGMENT_COST_BYTES
 from gateway.http.bounds import Bounds
 from tests.carnet import message_samples as samples
 from tests.carnet.samples import EU, TRANSFER, US, segment
@@ -407,7 +408,7 @@ async def test_each_identity_has_its_share_of_connections(tmp_path):
         other = await Wire.open(world, world.pki.client(world.pki.us, agent_id(name="build-2")))
         other.send("GET /v1/trust HTTP/1.1\nHost: localhost")
 
-        assert statuses == [200, 200, 503]
+        assert statuses == [200, 200, 429]
         assert (await other.answer())[0] == 200
 
 
@@ -463,7 +464,7 @@ async def test_a_handshake_that_never_comes_is_cut(tmp_path):
 
 
 async def test_segments_wait_for_a_buffer_and_are_told_to_come_back(tmp_path):
-    bounds = Bounds(segments_in_flight_per_identity_max=1, buffer_wait_s=0.2)
+    bounds = Bounds(bytes_in_flight_per_identity_max=SEGMENT_COST_BYTES, buffer_wait_s=0.2)
     async with running(tmp_path, bounds=bounds) as world:
         receive = world.gateway.receive
         receive.may_finish.clear()
@@ -475,7 +476,8 @@ async def test_segments_wait_for_a_buffer_and_are_told_to_come_back(tmp_path):
         status, problem = await second.problem()
         receive.may_finish.set()
 
-        assert (status, problem["code"]) == (503, "E-BUSY")
+        assert (status, problem["code"], problem["limit"]) == (429, "E-BUSY", "bytes_in_flight_per_identity_max")
+        assert problem["retry_after_s"] == 1
         assert (await first.answer())[0] == 201
 
 
