@@ -12,7 +12,9 @@ from agent.session import Session
 from carnet.envelope import parse_envelope
 from carnet.errors import CallerError, IntegrityError
 from carnet.identifiers import Digest, Repository, SiteName, Tag, TransferId
+from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import RecallView, TransferView
+from carnet.presentation import printable
 from carnet.receipt import Receipt, ReceiptKind
 
 Subject: TypeAlias = TransferId | Digest | tuple[Repository, Tag]
@@ -36,8 +38,11 @@ async def recall(session: Session, subject: Subject, reason: str, *, every: bool
     """Do steps (1) and (2); return the transfers as they stand then.
 
     Raises:
-        SeveralMeant: unless `every`. NotFound, NotAuthorised, Conflict: as the site says.
+        SeveralMeant: unless `every`. CallerError: E-USAGE for a reason that is not one line of text.
+        NotFound, NotAuthorised, Conflict: as the site says.
     """
+    if not 0 < len(reason) <= TEXT_CHARS_MAX or printable(reason) != reason:
+        raise CallerError("E-USAGE", f"a reason is one line of 1 to {TEXT_CHARS_MAX} printable characters")
     client = session.client
     if isinstance(subject, TransferId):
         return [await client.recall(subject, reason)]

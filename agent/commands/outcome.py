@@ -35,8 +35,11 @@ def exit_status(view: TransferView) -> int:
 
 
 def summarise(view: TransferView) -> list[str]:
-    """Return the transfer in short: one line about it, one a delivery."""
-    return [_head(view), *(_delivery(delivery) for delivery in view.deliveries)]
+    """Return the transfer in short: one line about it, one a delivery, and how far a withdrawal is."""
+    lines = [_head(view)]
+    for delivery in view.deliveries:
+        lines += [_delivery(delivery), *_withdrawal(delivery)]
+    return lines
 
 
 def describe(view: TransferView) -> list[str]:
@@ -50,8 +53,7 @@ def describe(view: TransferView) -> list[str]:
         if delivery.error:
             lines.append(f"     {printable(delivery.error)}")
         lines.extend(_approvals(view, delivery))
-        if delivery.recall is not None:
-            lines.append(f"     {_recall(delivery.recall, is_told=delivery.recall.site == delivery.destination)}")
+        lines.extend(_withdrawal(delivery))
         shown_reasons.extend(delivery.reasons)
     if EXIT_OF_STATE.get(view.state) or not view.deliveries:
         shown_reasons.extend(view.reasons)
@@ -80,6 +82,12 @@ def _approvals(view: TransferView, delivery: DeliveryView) -> list[str]:
             lines.append(f"     needs {need.count - need.given} of {need.role}: {people}")
     lines.append(f"     until {asked.until}: carnet approve {view.transfer} --to {delivery.destination}  (or reject)")
     return [printable(line) for line in lines]
+
+
+def _withdrawal(delivery: DeliveryView) -> list[str]:
+    if delivery.recall is None:
+        return []
+    return [f"     {_recall(delivery.recall, is_told=delivery.recall.site == delivery.destination)}"]
 
 
 def _recall(recall: RecallView, *, is_told: bool) -> str:

@@ -109,6 +109,12 @@ FAILURES = [
     (("artifact", "delete", "app:never-pushed"), 8, "E-ARTIFACT-UNKNOWN"),
     (("transfer", "show", "0" * 32), 8, "E-TRANSFER-UNKNOWN"),
     (("transfer", "cancel", "0" * 32), 8, "E-TRANSFER-UNKNOWN"),
+    (("recall", "0" * 32, "--reason", "x"), 8, "E-TRANSFER-UNKNOWN"),
+    (("recall", "app:never-pushed", "--reason", "x"), 8, "E-ARTIFACT-UNKNOWN"),
+    (("recall", "sha256:" + "0" * 64, "--reason", "x"), 8, "E-ARTIFACT-UNKNOWN"),
+    (("recall", "app", "--reason", "x"), 2, "E-USAGE"),
+    (("recall", "app:v1"), 2, "E-USAGE"),
+    (("recall", "there:v1", "--reason", "two\nlines"), 2, "E-USAGE"),
     (("transfer", "show", "xyz"), 2, "E-NAME"),
     (("verify", "/nowhere/at/all"), 2, "E-SOURCE"),
     (("log", "verify", "/nowhere/at/all"), 2, "E-SOURCE"),
@@ -270,6 +276,37 @@ def test_a_receipt_saved_from_a_transfer_verifies_offline_and_a_changed_one_does
     assert carnet("verify", tmp_path / "receipt.json") == 0
     assert "VERIFIED  receipt of dev, signed by site dev" in carnet.out
     assert carnet("verify", tmp_path / "forged.json") in {1, 6}
+
+
+def test_a_recall_withdraws_says_so_and_leaves_documents_that_verify_offline(carnet: Carnet, patch: Path, tmp_path: Path) -> None:
+    transfer = carnet.json("push", f"file:{patch}", "gone:v1")["transfer"]["transfer"]
+
+    [view] = carnet.json("recall", "gone:v1", "--reason", "wrong branch", "--wait", "--timeout", "60s")["transfers"]
+
+    assert (view["transfer"], view["state"]) == (transfer, "recalled")
+    for name, what in (("statement", "recall of dev"), ("receipt", "receipt of dev")):
+        (tmp_path / name).write_text(json.dumps(view["recall"][name]))
+        assert carnet("verify", tmp_path / name) == 0
+        assert f"VERIFIED  {what}, signed by site dev" in carnet.out
+    assert carnet("pull", "gone:v1", f"file:{tmp_path / 'out'}") == 4
+    assert "wrong branch [E-RECALLED]" in carnet.err
+    assert carnet("transfer", "show", transfer) == 0
+    assert "acknowledged at" in carnet.out
+    assert "why: dev recalled it: wrong branch" in carnet.out
+
+
+def test_a_recall_repeated_changes_nothing_and_one_of_several_asks_which(carnet: Carnet, patch: Path) -> None:
+    pushed = [carnet.json("push", f"file:{patch}", f"twice:{tag}")["transfer"] for tag in ("v1", "v2")]
+    digest = pushed[0]["digest"]
+
+    assert carnet("recall", digest, "--reason", "because") == 2
+    assert "--all" in carnet.err
+    assert all(one["transfer"] in carnet.err for one in pushed)
+    first = carnet.json("recall", digest, "--reason", "because", "--all", "--wait")["transfers"]
+    again = carnet.json("recall", pushed[0]["transfer"], "--reason", "another", "--wait")["transfers"]
+
+    assert len(first) == 2
+    assert again[0]["recall"]["reason"] == "because"
 
 
 def test_the_log_verifies_online_and_only_grows(carnet: Carnet, patch: Path) -> None:

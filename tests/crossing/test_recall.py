@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from carnet.identifiers import Digest, Repository, SegmentId, Tag, TransferId
 from carnet.messages import TransferView
 from carnet.receipt import Receipt
 from gateway.offline import open_site
+from gateway.ports import Transaction
 from tests.attacks.parties import new_agent, noise
 from tests.crossing.sites import LiveSite, World, push_in
 from tests.promises.border import verified_log
@@ -130,10 +132,10 @@ async def test_a_destination_that_is_down_is_told_when_it_is_back(world: World, 
         [view] = await recall(session, NAME, "wrong branch")
         listed = (await session.client.list()).transfers[0]
 
-    from agent.commands.outcome import describe
+    from agent.commands.outcome import summarise
 
     assert not is_acknowledged(view)
-    assert "recall pending" in "\n".join(describe(listed))
+    assert "recall pending" in "\n".join(summarise(listed))
     await world.eu.start()
     view = await world.until(result.view.transfer, is_acknowledged, DEADLINE_S)
 
@@ -369,3 +371,25 @@ async def test_what_is_denied_or_cancelled_on_its_way_is_recalled_from_the_desti
     assert view.deliveries[0].recall is not None
     assert view.deliveries[0].recall.cause == cause
     assert world.eu.stored() == []
+
+
+async def test_what_runs_out_of_time_before_its_key_is_recalled_from_the_destination(world: World, tmp_path: Path) -> None:
+    result = await world.push(f"file:{noise(tmp_path / 'a', 300_000)}", "eu:app:v1", declare=WAITS)
+    await world.us.stop()
+    async with open_site(world.us.directory) as site:
+        await site.catalog.write(lambda tx: make_overdue(tx, result.view.transfer))
+    await world.us.start()
+
+    view = await world.until(result.view.transfer, deletion_known, DEADLINE_S)
+
+    assert view.deliveries[0].state == "expired"
+    assert view.deliveries[0].recall is not None
+    assert view.deliveries[0].recall.cause == "expired"
+    assert view.deliveries[0].recall.by.kind == "gateway"
+    assert world.eu.stored() == []
+
+
+def make_overdue(tx: Transaction, transfer: TransferId) -> None:
+    record = tx.transfer(transfer)
+    assert record is not None
+    tx.save_transfer(replace(record, expires_at=record.created_at))
