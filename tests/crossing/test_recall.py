@@ -91,15 +91,17 @@ async def test_ciphertext_that_waits_abroad_for_its_key_is_deleted_there(world: 
     assert (receipt.segments.count > 0, receipt.deletion.keys, receipt.deletion.consumers) == (True, 0, 0)
 
 
-@pytest.mark.parametrize("purpose", ["hold-me", "quarantine-me"])
-async def test_what_the_destination_keeps_locked_is_recalled_too(world: World, tmp_path: Path, purpose: str) -> None:
+@pytest.mark.parametrize(("purpose", "is_kept"), [("hold-me", True), ("quarantine-me", True), ("deny-me", False)])
+async def test_what_the_destination_did_not_deliver_is_recalled_too(
+    world: World, tmp_path: Path, purpose: str, is_kept: bool
+) -> None:
     said = {"classification": "public", "purpose": purpose}
     result = await world.push(f"file:{noise(tmp_path / 'a', 300_000)}", "eu:app:v1", declare=said)
 
     view = await recalled(world, result.view.transfer)
 
     assert world.eu.stored() == []
-    assert deleted(view).segments.count > 0
+    assert (deleted(view).segments.count > 0) == is_kept
 
 
 async def test_what_never_left_is_recalled_without_telling_anybody(world: World, tmp_path: Path) -> None:
