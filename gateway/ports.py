@@ -22,7 +22,6 @@ from gateway.records import (
     InviteRecord,
     JobRecord,
     JobTally,
-    SharedSegments,
     StoredSegment,
     TransferRecord,
     WaitingDelivery,
@@ -216,8 +215,8 @@ class Transaction(Protocol):
         """Return transfers that were released to `identity` and are `recalled`."""
         ...
 
-    def shared_segments(self, transfer: TransferId) -> SharedSegments:
-        """Count the transfer's segments that other transfers need too."""
+    def sharers(self, transfer: TransferId) -> int:
+        """Return how many other transfers need a segment of this one."""
         ...
 
     def unpin_transfer(self, transfer: TransferId) -> list[SegmentId]:

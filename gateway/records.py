@@ -117,15 +117,6 @@ class JobRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedSegments:
-    """The segments of a transfer that other transfers need too: how many, their sealed bytes, and how many transfers."""
-
-    count: int
-    bytes: int
-    transfers: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class StoredSegment:
     """A durable segment as the catalog knows it; `row` is the agent's sealed row while its transfer is unfinished."""
 

@@ -47,16 +47,18 @@ def withdraw(tx: Transaction, record: TransferRecord, recall: Recall, envelope: 
             },
         )
     keys = _destroy_keys(tx, record.id)
-    shared = tx.shared_segments(record.id)
+    sharers = tx.sharers(record.id)
     sizes = tx.segment_sizes(tx.segments_of(record.id))
     unneeded = tx.unpin_transfer(record.id)
+    gone = ReceiptSegments(count=len(unneeded), bytes=sum(sizes[segment] for segment in unneeded))
+    kept = ReceiptSegments(count=len(sizes) - gone.count, bytes=sum(sizes.values()) - gone.bytes)
     withdrawal = Withdrawal(
-        deleted=ReceiptSegments(count=len(unneeded), bytes=sum(sizes[segment] for segment in unneeded)),
+        deleted=gone,
         deletion=Deletion(
             recall=recall.digest,
             keys=keys,
-            kept=ReceiptSegments(count=shared.count, bytes=shared.bytes),
-            kept_for=shared.transfers,
+            kept=kept,
+            kept_for=max(sharers, 1) if kept.count else 0,
             consumers=tx.readers(record.id),
         ),
     )

@@ -10,7 +10,7 @@ from carnet.identifiers import SegmentId, SpiffeId, TransferId
 from gateway.catalog import schema
 from gateway.catalog.session import Session
 from gateway.catalog.statements import LIMIT, Statement, insert_or_ignore, placeholders, upsert
-from gateway.records import SharedSegments, StoredSegment
+from gateway.records import StoredSegment
 
 _IDS_A_QUERY = 1_000
 _OF_SENDER = (
@@ -38,14 +38,6 @@ _ONLY_ITS_OWN = Statement(
     select(_u.segment).where(
         _u.transfer == bindparam("transfer"),
         ~exists().where(_other.c.segment == _u.segment, _other.c.transfer != _u.transfer),
-    )
-)
-_SHARED = Statement(
-    select(func.count(), func.coalesce(func.sum(_s.size), 0))
-    .select_from(schema.transfer_segments.join(schema.segments, _s.id == _u.segment))
-    .where(
-        _u.transfer == bindparam("transfer"),
-        exists().where(_other.c.segment == _u.segment, _other.c.transfer != _u.transfer),
     )
 )
 _SHARERS = Statement(
@@ -156,12 +148,10 @@ class Segments(Session):
         """Return transfers that were released to `identity` and are `recalled`."""
         return [TransferId(row["transfer"]) for row in self._all(_RECALLED_TO, identity=identity, limit=limit)]
 
-    def shared_segments(self, transfer: TransferId) -> SharedSegments:
-        """Count the transfer's segments that other transfers need too."""
-        shared = self._one(_SHARED, transfer=transfer)
-        sharers = self._one(_SHARERS, transfer=transfer)
-        count, size = (0, 0) if shared is None else (int(shared[0]), int(shared[1]))
-        return SharedSegments(count=count, bytes=size, transfers=0 if sharers is None else int(sharers[0]))
+    def sharers(self, transfer: TransferId) -> int:
+        """Return how many other transfers need a segment of this one."""
+        row = self._one(_SHARERS, transfer=transfer)
+        return 0 if row is None else int(row[0])
 
     def unpin_transfer(self, transfer: TransferId) -> list[SegmentId]:
         """Drop the transfer's claims; return and forget the segments that no other transfer needs (to delete them)."""
