@@ -63,6 +63,7 @@ from gateway.transfers import Transfers
 from gateway.translog.log import TransparencyLog
 from gateway.trusting import Trust
 from gateway.vitals import Vitals, watch_loop
+from gateway.waiting import telling
 from gateway.watching import RevocationWatch
 from gateway.withdrawing import Withdraw
 
@@ -225,7 +226,7 @@ def _handlers(services: Services) -> dict[str, Handler]:
     )
     recalls, withdraw = Recalls(services), Withdraw(services)
     return {
-        "admit": admit.run,
+        "admit": telling(services, admit.run),
         "offer": admit.offer,
         "forward": forward.run,
         "release": release.decide,
@@ -233,7 +234,7 @@ def _handlers(services: Services) -> dict[str, Handler]:
         "send-recall": recalls.send,
         "withdraw": withdraw.run,
         "tell-deleted": withdraw.tell,
-        "deliver": deliver.run,
+        "deliver": telling(services, deliver.run),
         "tell-delivered": tell.delivered,
         "tell-decision": tell.decision,
         "review": Expire(services).review,

@@ -15,7 +15,7 @@ from carnet.encoding import JsonValue
 from carnet.errors import CallerError
 from carnet.identifiers import Digest, SiteName, SpiffeId
 from carnet.limits import POLICY_BYTES_MAX, POLICY_FILES_MAX
-from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision, combine, evaluate, make_fact, parse_policy
+from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision, combine, evaluate, make_fact, parse_policy, undecided
 from carnet.trust import Lane, TrustBundle
 
 _PATTERN: Final = "*.yaml"
@@ -49,8 +49,12 @@ class PolicyBook:
         return changed
 
     def decide(self, gate: Gate, facts: Facts) -> PolicyDecision:
-        """Return what the policy in force decides at `gate` about `facts`. Never raises."""
-        return evaluate(self._policy, gate, facts)
+        """Return what the policy in force decides at `gate` about `facts`. Never raises: what cannot be decided is held."""
+        policy = self._policy
+        try:
+            return evaluate(policy, gate, facts)
+        except Exception as error:  # noqa: BLE001 - a defect here must hold, whatever it is
+            return undecided(policy, gate, type(error).__name__)
 
 
 def gather_facts(

@@ -8,7 +8,7 @@ Spec:       docs/policy.md; DESIGN section 8
 """
 
 from carnet.policy.checking import Finding, check_policy, parse_policy
-from carnet.policy.evaluation import PolicyDecision, evaluate
+from carnet.policy.evaluation import PolicyDecision, evaluate, undecided
 from carnet.policy.facts import Assurance, Fact, Facts, make_fact
 from carnet.policy.rules import Policy, PolicyFile, Rule, combine
 
@@ -26,4 +26,5 @@ __all__ = [
     "evaluate",
     "make_fact",
     "parse_policy",
+    "undecided",
 ]

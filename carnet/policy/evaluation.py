@@ -23,7 +23,7 @@ from carnet.decision import Gate, Obligation, Outcome, strictest
 from carnet.identifiers import Digest
 from carnet.policy.facts import Fact, Facts
 from carnet.policy.matching import Answer, Matcher, all_of, answer, negate
-from carnet.policy.rules import NO_PERMIT, ApprovalNeed, Conditions, Defaults, Policy, Rule
+from carnet.policy.rules import ENGINE, NO_PERMIT, ApprovalNeed, Conditions, Defaults, Policy, Rule
 
 
 class Verdict(Enum):
@@ -104,6 +104,15 @@ def evaluate(policy: Policy, gate: Gate, facts: Facts) -> PolicyDecision:
         obligations=_united(rule.obligations for rule in applying),
         approvals=_needed(rule.approvals for rule in applying),
     )
+
+
+def undecided(policy: Policy, gate: Gate, problem: str) -> PolicyDecision:
+    """Return the decision to hold what could not be decided, because deciding itself failed with `problem` (promise P9)."""
+    result = RuleResult(
+        ENGINE, Outcome.HOLD, Verdict.ERROR, Outcome.HOLD, f"the policy could not be evaluated at {gate.value}: {problem}",
+        "report it to whoever runs this site, then try the transfer again", (), (),
+    )  # fmt: skip
+    return PolicyDecision(gate, Outcome.HOLD, policy.digest, policy.decision_ttl_h, (result,), (), ())
 
 
 def _judge(rule: Rule, defaults: Defaults, facts: Facts) -> RuleResult:

@@ -28,6 +28,8 @@ from carnet.policy.matching import Matcher
 from carnet.statement import Positive, ShortText, Text, Unique, WireModel, Word
 
 API_VERSION = "carnet/policy/v1"
+ENGINE = "engine"
+"""The rule that a decision names when deciding itself failed."""
 NO_PERMIT = "no-permit"
 """What stands for a rule's id in a decision that is a denial because no rule allows."""
 NO_PREFETCH = "no-prefetch"
@@ -62,6 +64,8 @@ class Rule(WireModel):
     def _check(self) -> Self:
         if self.id == NO_PERMIT:
             raise ValueError(f"the id {NO_PERMIT} is kept for decisions that no rule allows")
+        if self.id == ENGINE:
+            raise ValueError(f"the id {ENGINE} is kept for decisions that could not be made")
         if self.approvals and self.effect is not Outcome.HOLD:
             raise ValueError("only a rule with effect hold asks for approvals")
         if any(one.kind == APPROVALS for one in self.obligations):

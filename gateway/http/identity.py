@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from carnet.errors import CallerError, NotAuthenticated
 from carnet.identifiers import SiteName, SpiffeId
+from carnet.timestamps import format_time
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -74,10 +75,12 @@ class Authenticator:
         if der is None:
             raise NotAuthenticated("E-NO-CERTIFICATE", "no client certificate was presented")
         leaf = self._leaf(der)
-        if not leaf.certificate.not_valid_before_utc <= now <= leaf.certificate.not_valid_after_utc:
+        begin, end = leaf.certificate.not_valid_before_utc, leaf.certificate.not_valid_after_utc
+        if not begin <= now <= end:
             raise NotAuthenticated(
                 "E-CERTIFICATE",
-                f"the certificate of {leaf.identity} is not valid now, it ends {leaf.certificate.not_valid_after_utc}",
+                f"the certificate of {leaf.identity} is not valid now: it is from {format_time(begin)} to {format_time(end)}, "
+                f"the clock of this site shows {format_time(now)}",
             )
         self._check_issuer(der, leaf, now)
         self._check_leaf(leaf.identity, leaf.certificate.not_valid_before_utc)
