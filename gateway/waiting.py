@@ -3,13 +3,13 @@
 The jobs that write a reason of their own (forwarding, releasing) are not among these.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from carnet.errors import CarnetError
 from carnet.identifiers import TransferId
 from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import ReasonView
-from gateway.jobs import Handler
 from gateway.ports import Transaction
 from gateway.records import JobRecord
 from gateway.services import Services
@@ -19,7 +19,7 @@ RULE = "waiting"
 _BEFORE_A_DECISION = frozenset({"received", "inspecting", "stored", "released"})
 
 
-def telling(services: Services, handler: Handler) -> Handler:
+def telling(services: Services, handler: Callable[[JobRecord], Awaitable[None]]) -> Callable[[JobRecord], Awaitable[None]]:
     """Return a handler that does the same and, when it fails, leaves the reason with the transfer before it raises."""
 
     async def run(job: JobRecord) -> None:
