@@ -5,7 +5,7 @@ receives it stops pulls, destroys the key, deletes what nothing else needs, and 
 
 Rules:      1. the recalling site's key, from the trust bundle, signed recall and checkpoint  2. the log entry commits to this
             very recall: it was logged before it was sent  3. it is about one transfer, by the digests of waybill, packing list
-            and artifact  4. it is obeyed whatever policy or the age of the trust bundle: nothing is given away by obeying
+            and artifact  4. it is obeyed whatever policy says: nothing is given away by obeying
 Spec:       docs/statements.md section "Recall"; docs/protocol.md section "Withdrawal"; DESIGN section 7
 Example:    >>> RecallCause("expired").value
             'expired'

@@ -1,7 +1,8 @@
 """Takes recalls and `deleted` receipts from peers: verified against the trust bundle, then obeyed or kept, in one transaction.
 
-They are taken whatever the age of the bundle: to withdraw gives nothing away. A recall by the origin of the transfer withdraws it
-here; one by a destination ends that delivery at its origin, and nothing else. Saying either again changes nothing.
+They are taken whatever policy, revocation sets and the clock say: to withdraw gives nothing away. A recall by the origin of the
+transfer withdraws it here; one by a destination ends that delivery at its origin, and nothing else. Saying either again changes
+nothing.
 """
 
 from dataclasses import replace
