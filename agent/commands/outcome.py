@@ -24,6 +24,9 @@ EXIT_OF_STATE: Final[dict[str, int]] = {
 }
 """Exit status for a state that is not on its way and not there."""
 _PEOPLE_MAX = 20
+_HELD_HERE = frozenset({"offer-hold", "release-hold"})
+_HELD_THERE = frozenset({"held", "quarantined"})
+"""Of a transfer: held by the site that shows it; of a delivery: by its destination."""
 _WORST_FIRST = (Refused.exit_status, 1, Held.exit_status, Unavailable.exit_status)
 
 
@@ -58,7 +61,18 @@ def describe(view: TransferView) -> list[str]:
     if EXIT_OF_STATE.get(view.state) or not view.deliveries:
         shown_reasons.extend(view.reasons)
     lines.extend(reason_lines(shown_reasons))
+    lines.extend(_following(view))
     return lines
+
+
+def _following(view: TransferView) -> list[str]:
+    """Return the command that looks again at what is held, and where it is run, once what the hold names is settled."""
+    command = f"carnet transfer retry {view.transfer}"
+    holds_here = [one for one in view.deliveries if one.state in _HELD_HERE and one.approvals is None]
+    if view.state in _HELD_THERE or holds_here:
+        return [f"  then: {command}"]
+    abroad = [one.destination for one in view.deliveries if one.state in _HELD_THERE]
+    return [f"  then, at {destination}: {command}" for destination in abroad]
 
 
 def _head(view: TransferView) -> str:

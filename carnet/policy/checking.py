@@ -111,6 +111,9 @@ def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
         # A file that denies everything at a gate means it.
         if not any(gate in rule.at and (rule.effect is Outcome.ALLOW or _denies_all(rule)) for rule in file.rules):
             yield Finding(tree.line(("rules",)), False, f"no rule of this file allows at {gate.value}")
+    for line, rule in zip(lines, file.rules, strict=True):
+        if rule.approvals and Gate.RECEIPT in rule.at:
+            yield Finding(line, False, f"rule {rule.id} names approvals at receipt, where nobody is asked: the hold waits")
     for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):
         if (first.effect, first.when, first.unless) == (second.effect, second.when, second.unless) and first.id != second.id:
             shared = set(first.at) & set(second.at)

@@ -12,10 +12,12 @@ from carnet.decision import Decision
 from carnet.errors import Conflict, NotAuthorised, NotFound
 from carnet.identifiers import SiteName
 from carnet.timestamps import format_time, parse_time
+from carnet.trust import ReleaseFloor
 from gateway import documents
 from gateway.offline import open_site
+from gateway.proposals import sign_proposal, unsigned
 from tests.attacks.parties import new_agent
-from tests.crossing.officers import appoint, appoint_both, approve, asked, hand_in, request_of, signed
+from tests.crossing.officers import ROOT_KEY, appoint, appoint_both, approve, asked, hand_in, request_of, signed
 from tests.crossing.sites import POLICIES, World, know_each_other
 from tests.promises.kills import noise
 
@@ -249,6 +251,31 @@ async def test_a_rule_that_holds_without_naming_approvals_is_not_satisfied_by_an
         assert (await session.client.approval_requests(held.transfer)).requests == ()
     assert held.deliveries[0].approvals is None
     assert held.deliveries[0].reasons[0].rule == "key-waits"
+
+
+async def test_a_floor_of_cosignatures_holds_at_both_ends_whatever_people_approve(cold_world, tmp_path):
+    world = cold_world
+    await opened(world, cosignatures=1)
+    held = (await world.push(f"file:{noise(tmp_path / 'a', 1000)}", "eu:app:v1")).view
+    assert held.deliveries[0].reasons[0].rule == "release-floor"
+    async with open_session(world.us.agent) as session:
+        assert (await session.client.approval_requests(held.transfer)).requests == ()
+
+    await world.us.stop()
+    async with open_site(world.us.directory) as site:
+        current = site.trust.state().current
+        lanes = (current.lane("us-eu").model_copy(update={"release_floor": ReleaseFloor()}),)
+        lax = current.model_copy(update={"version": current.version + 1, "lanes": lanes})
+        await site.trust.import_bundle(sign_proposal(unsigned(lax), ROOT_KEY).encode(), root_fingerprint=None)
+    await world.eu.stop()
+    await appoint(world.eu, floor=(), cosignatures=1)
+    await world.eu.start()
+    await world.us.start()
+    await know_each_other(world)
+    async with open_session(world.us.agent) as session:
+        await session.client.retry(held.transfer)
+        view = await session.client.wait(held.transfer, lambda one: bool(one.deliveries[0].error), 20)
+    assert "E-HELD" in view.deliveries[0].error
 
 
 async def test_an_offer_that_asks_for_approval_sends_nothing_before_it(cold_world, tmp_path):

@@ -90,6 +90,14 @@ def test_a_gate_at_which_nothing_allows_is_a_warning():
     ]
 
 
+def test_approvals_at_receipt_are_a_warning():
+    text = "at: [offer, receipt], effect: hold, approvals: [{role: legal}]"
+
+    assert "line 5: warning: rule r1 names approvals at receipt, where nobody is asked: the hold waits" in said(
+        ALLOW_ALL, rule(text)
+    )
+
+
 def test_a_rule_below_a_denial_that_always_applies_is_a_warning():
     assert said(rule("when: {artifact.kind: patch, purpose: x}"), rule("id: d, effect: deny, when: {purpose: x}")) == [
         "line 4: warning: rule r1 has no effect: d denies whenever it applies"
