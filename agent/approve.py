@@ -16,8 +16,8 @@ from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import CallerError, Conflict, Held, IntegrityError, NotAuthorised, PeerError
 from carnet.identifiers import SiteName, TransferId
 from carnet.keys import SigningKey, parse_private_key
+from carnet.lane_mode import open_packing
 from carnet.messages import ApprovalRequest, ApproveRequest, TransferView
-from carnet.packing import PackingList
 from carnet.steps import Expected, verify_step
 from carnet.timestamps import parse_time
 from carnet.trust import Person, open_agent_statement
@@ -77,7 +77,7 @@ def verify_request(session: Session, transfer: TransferId, found: ApprovalReques
     if waybill.transfer != transfer:
         raise IntegrityError("E-SIGNATURE", f"the waybill is of transfer {waybill.transfer}, not {transfer}")
     origin = bundle.site(waybill.origin.site)
-    packing = PackingList.open(parse_envelope(found.packing_list), [statement.signing_key, origin.signing_key])  # (3)
+    packing = open_packing(parse_envelope(found.packing_list), waybill, statement.signing_key, bundle)  # (3)
     claimed = Decision.read_unverified(parse_envelope(found.hold.decision))
     hold = verify_step(  # (4)
         found.hold,
@@ -92,8 +92,6 @@ def verify_request(session: Session, transfer: TransferId, found: ApprovalReques
             recipient_key=claimed.recipient_key,
         ),
     )
-    if packing.waybill != waybill.digest:
-        raise IntegrityError("E-SIGNATURE", f"the packing list of {transfer} seals another waybill")
     request = DecisionRequest.of(hold, waybill, statement)
     if request.trust_version != bundle.version:  # (5)
         text = f"the hold rests on trust bundle {request.trust_version}, here is {bundle.version}"

@@ -2,11 +2,12 @@
 
 The site hands the documents out; nothing in them is believed before it verified: the packing list is signed by our own key (or by
 our site, which may re-seal), the key opens to what the list commits to, the index is canonical and of that waybill. A base that
-does not verify is left out: it costs bytes, not safety.
+does not verify is left out: it costs bytes, not safety. On a sealed lane only our own seal counts, and only one that was never
+for the site.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.session import Session
 from carnet.contents import check_contents
@@ -17,6 +18,7 @@ from carnet.flow.chunking_stage import Base
 from carnet.flow.opening import open_index
 from carnet.identifiers import Digest
 from carnet.index import Index
+from carnet.lane_mode import open_packing, require_mode
 from carnet.messages import SealedArtifact
 from carnet.packing import PackingList, SegmentList
 from carnet.release import open_release
@@ -33,24 +35,44 @@ class OpenedArtifact:
     index: Index
 
 
+@dataclass(frozen=True)
+class OwnSeal:
+    """The documents of an artifact that we signed, verified, and its key; nothing of it was fetched yet."""
+
+    waybill: Waybill
+    packing: PackingList
+    segments: SegmentList
+    artifact_key: bytes = field(repr=False)
+
+
+def verify_sealed(session: Session, sealed: SealedArtifact) -> OwnSeal:
+    """Return what the site handed out as ours.
+
+    Raises:
+        IntegrityError: signature, commitment or segments are not right; E-LANE-MODE if it was sealed for another lane mode.
+    """
+    own, bundle = session.identity, session.bundle
+    waybill = Waybill.open(parse_envelope(sealed.waybill), [own.signing_key.public])
+    packing = open_packing(parse_envelope(sealed.packing_list), waybill, own.signing_key.public, bundle)
+    require_mode(packing, bundle.lane(waybill.lane, session.site), waybill.destinations)
+    segments = SegmentList.parse(decode_base64(sealed.segment_list))
+    packing.check_segments(segments)
+    return OwnSeal(waybill, packing, segments, open_release(sealed.release, packing, own.kem_key, recipient=own.id))
+
+
 async def open_sealed(session: Session, sealed: SealedArtifact) -> OpenedArtifact:
     """Return the artifact whose documents the site handed out.
 
     Raises:
         IntegrityError: signature, commitment, index or segments are not right. NotFound: a page of the index is gone.
     """
-    own = session.identity
-    site_key = session.bundle.site(session.site).signing_key
-    waybill = Waybill.open(parse_envelope(sealed.waybill), [own.signing_key.public])
-    packing = PackingList.open(parse_envelope(sealed.packing_list), [own.signing_key.public, site_key])
-    segments = SegmentList.parse(decode_base64(sealed.segment_list))
-    packing.check_segments(segments)
-    artifact_key = open_release(sealed.release, packing, own.kem_key, recipient=own.id)
+    own = verify_sealed(session, sealed)
+    waybill, packing, segments = own.waybill, own.packing, own.segments
     index = await open_index(
         [page.id for page in packing.index],
         session.client.segment,
         suite=packing.suite,
-        artifact_key=artifact_key,
+        artifact_key=own.artifact_key,
         transfer=packing.transfer,
         closure=waybill.closure,
         segments=segments.count,

@@ -11,6 +11,7 @@ from carnet.chunking import kernel_name
 from carnet.errors import CarnetError
 from carnet.identity import AgentIdentity
 from carnet.timestamps import parse_time
+from carnet.trust import Lane, LaneMode
 
 _SOON = timedelta(days=14)
 
@@ -38,7 +39,7 @@ async def examine(config: Path | None) -> list[Finding]:
     except CarnetError as error:
         return [*findings, Finding("identity", False, error.problem, error.remedy)]
     findings.append(Finding("identity", True, str(identity.id)))
-    findings += [_certificate(identity), _trust(identity), await _connection(settings)]
+    findings += [_certificate(identity), _trust(identity), *await _connection(settings)]
     return findings
 
 
@@ -65,10 +66,21 @@ def _trust(identity: AgentIdentity) -> Finding:
     return Finding("trust bundle", True, f"version {bundle.version} until {bundle.expires}")
 
 
-async def _connection(settings: AgentSettings) -> Finding:
+async def _connection(settings: AgentSettings) -> list[Finding]:
     try:
         async with open_session(settings, connections=1) as session:
-            lanes = ", ".join(f"{lane.name} to {'/'.join(lane.destinations)}" for lane in session.bundle.lanes_from(session.site))
-            return Finding("connection", True, f"{settings.url} answers; lanes: {lanes}")
+            lanes = session.bundle.lanes_from(session.site)
+            said = ", ".join(f"{lane.name} to {'/'.join(lane.destinations)} ({lane.mode.value})" for lane in lanes)
+            return [Finding("connection", True, f"{settings.url} answers; lanes: {said}"), *_pin(settings, lanes)]
     except CarnetError as error:
-        return Finding("connection", False, error.problem, error.remedy)
+        return [Finding("connection", False, error.problem, error.remedy)]
+
+
+def _pin(settings: AgentSettings, lanes: tuple[Lane, ...]) -> list[Finding]:
+    """Look at what sealed lanes, if there are any, need of the settings."""
+    sealed = ", ".join(lane.name for lane in lanes if lane.mode is LaneMode.SEALED)
+    if not sealed:
+        return []
+    if settings.root_fingerprint is None:  # nothing is wrong with an agent that has no use for such a lane
+        return [Finding("sealed lanes", True, f"nothing is sent on {sealed} until root_fingerprint is configured")]
+    return [Finding("sealed lanes", True, f"{sealed}: the roots are those that are configured")]

@@ -22,6 +22,7 @@ from carnet.flow.opening import PartWriter, open_index, open_parts
 from carnet.flow.progress import Progress
 from carnet.identifiers import Repository, SegmentId, Tag
 from carnet.index import Part
+from carnet.lane_mode import open_packing
 from carnet.messages import ArtifactRelease, ArtifactView
 from carnet.oci import ArtifactKind, Role
 from carnet.packing import PackingList, SegmentList
@@ -109,12 +110,9 @@ def verify_release(session: Session, release: ArtifactRelease) -> Granted:
         raise Held("E-REVOKED", f"waybill of {waybill.transfer} is by {statement.identity}, which is revoked ({revoked})")
     if waybill.origin.agent != statement.identity or not statement.is_valid_at(parse_time(waybill.at)):
         raise IntegrityError("E-SIGNATURE", f"waybill of {waybill.transfer} is not by its originator")
-    origin = bundle.site(waybill.origin.site)
-    packing = PackingList.open(parse_envelope(release.packing_list), [statement.signing_key, origin.signing_key])
+    packing = open_packing(parse_envelope(release.packing_list), waybill, statement.signing_key, bundle)
     segments = SegmentList.parse(decode_base64(release.segment_list))
     packing.check_segments(segments)
-    if (packing.waybill, packing.transfer) != (waybill.digest, waybill.transfer):
-        raise IntegrityError("E-SIGNATURE", f"packing list of {packing.transfer} seals another waybill")
     view = release.artifact
     if (view.digest, view.kind, view.repository, view.tag) != (
         waybill.artifact,

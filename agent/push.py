@@ -2,7 +2,7 @@
 
 Steps: (1) declare; the answer may be a denial, an open transfer to continue, or bases to build upon; (2) open what the site holds
 for us: resume keys, rows, bases, all checked to be our own; (3) seal and send; (4) sign waybill and packing list, release the key
-to destinations, origin and ourselves; (5) commit; (6) wait.
+to destinations, ourselves and, on inspected lanes, the origin; (5) commit; (6) wait.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from enum import StrEnum
 from agent.bases import open_bases
 from agent.ports import Source
 from agent.resume import Resume, continue_or_begin, known_segments
+from agent.sealed_lanes import lane_for
 from agent.session import Session, now
 from carnet.encoding import encode_base64
 from carnet.envelope import parse_envelope
@@ -26,6 +27,7 @@ from carnet.flow.sealing import PartlyUsed, SealedIndex, SealedSegment, SealingP
 from carnet.identifiers import LaneName, Repository, SegmentId, SiteName, Tag, TransferId
 from carnet.index import Index
 from carnet.keys import key_commitment
+from carnet.lane_mode import keyholders
 from carnet.messages import Advice, CommitRequest, DeclareRequest, DeclareResponse, TransferView
 from carnet.oci import Role
 from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
@@ -34,6 +36,7 @@ from carnet.release import KeyRelease, make_release, site_recipient
 from carnet.suites import KEY_BYTES, SUITE_1
 from carnet.timestamps import format_time
 from carnet.transfer import DELIVERY_SETTLED, DESTINATION, ORIGIN_DECIDED, is_ended
+from carnet.trust import LaneMode
 from carnet.waybill import Declarations, Origin, Waybill
 
 _WAYBILL_DAYS = 7
@@ -67,6 +70,8 @@ class PushOrder:
     parallel: int = 4
     limit_rate: int | None = None
     fresh: bool = False
+    sealed: bool = False
+    """The lane must be sealed, or nothing is sent."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +82,24 @@ class PushResult:
     advice: Advice
     progress: Progress
     resumed: bool
+    mode: LaneMode
 
 
 async def check(session: Session, source: Source, order: PushOrder) -> DeclareResponse:
-    """Return the site's advice without starting anything (`--dry-run`, `carnet inspect`)."""
+    """Return the site's advice without starting anything (`--dry-run`, `carnet inspect`); raises as `lane_for`."""
+    lane_for(session, order.lane, sealed=order.sealed)
     return await session.client.declare(_declaration(order, source, TransferId(secrets.token_hex(16)), None, dry_run=True))
 
 
 async def push(session: Session, source: Source, order: PushOrder, progress: Progress) -> PushResult:
     """Send the source as ordered and return how the transfer stands; raises `Refused` E-DENIED when nothing may be sent.
 
-    Safe to interrupt anywhere: the same order run again, also elsewhere with the same identity, continues (P6).
+    Safe to interrupt anywhere: the same order run again, also elsewhere with the same identity, continues (P6). Raises as
+    `lane_for` before anything is read.
     """
+    lane = lane_for(session, order.lane, sealed=order.sealed)
     progress.total = source.size_hint
-    for site in {session.site, *order.destinations}:
+    for site in keyholders(lane, order.destinations):
         session.kem_key(site)  # before anything is read: without it nothing could be released there
     resume = await continue_or_begin(
         session,
@@ -103,7 +112,7 @@ async def push(session: Session, source: Source, order: PushOrder, progress: Pro
         await _send_and_commit(session, source, order, progress, resume)
     view = await _wait(session, order, answer.transfer)
     _check_receipts(session, view)
-    return PushResult(view, answer.advice, progress, resume.is_continued)
+    return PushResult(view, answer.advice, progress, resume.is_continued, lane.mode)
 
 
 def _declaration(
@@ -228,7 +237,7 @@ async def _commit(
         suite=SUITE_1,
         sealer=session.identity.id,
         bases=index.head.bases,
-        sites=tuple(sorted({session.site, *order.destinations})),
+        sites=keyholders(session.bundle.lane(order.lane, session.site), order.destinations),
         index=tuple(IndexPage(id=page.id, size=len(page.sealed)) for page in sealed.pages),
         segments=SegmentSummary.of(segments),
         key_commitment=key_commitment(SUITE_1, artifact_key, transfer).hex(),
@@ -282,7 +291,7 @@ def _segment_list(index: Index, resume: Resume, bases: list[Base]) -> SegmentLis
 
 
 def _releases(session: Session, packing: PackingList, artifact_key: bytes) -> tuple[KeyRelease, ...]:
-    """Wrap the artifact key to the origin, each destination, and ourselves (to build upon it later)."""
+    """Wrap the artifact key to each site that the packing list goes to, and to ourselves (to build upon it later)."""
     found = []
     for site in packing.sites:
         number, key = session.kem_key(site)

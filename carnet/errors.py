@@ -62,7 +62,8 @@ CODES: Final[dict[str, str]] = {
     "E-SEGMENT-UNKNOWN": "the segment is not here or not yours",
     "E-LANE-UNKNOWN": "list lanes with `carnet-gateway lane list`",
     "E-SITE-UNKNOWN": "list sites with `carnet-gateway trust show`",
-    "E-LANE-MODE": "use a lane that this version carries, or upgrade the site",
+    "E-LANE-MODE": "compare the lane's mode with `carnet doctor` and `carnet-gateway lane list`, then push again",
+    "E-NOT-PINNED": "set root_fingerprint in carnet.toml; ask those who keep the roots for it, not the site",
     "E-PATH-UNKNOWN": "see docs/protocol.md for the paths there are",
     # temporary and capacity
     "E-UNREACHABLE": "check the network and that the gateway runs; the same command continues where it stopped",

@@ -129,6 +129,20 @@ class SegmentOpener:
         return payload
 
 
+def check_container(sealed: Buffer, *, suite: int, magic: bytes = SEGMENT_MAGIC) -> None:
+    """Return if `sealed` is, as far as can be seen without its key, a container of `suite` with that `magic`.
+
+    Raises:
+        IntegrityError: E-FORMAT for a start that is another, or a length that no padding rule gives.
+    """
+    start = magic + bytes((VERSION, check_suite(suite)))
+    found, payload = bytes(memoryview(sealed)[: len(start)]), len(sealed) - OVERHEAD_BYTES
+    if found != start:
+        raise IntegrityError("E-FORMAT", f"container starts {found.hex()}, expected {start.hex()}")
+    if payload <= _PAYLOAD_HEADER.size or not is_padded_length(payload, payload):
+        raise IntegrityError("E-FORMAT", f"container of {len(sealed)} bytes, no padding rule gives that")
+
+
 def open_segment(sealed: Buffer, *, suite: int, key: bytes, raw_bytes_max: int = SEGMENT_RAW_BYTES_MAX) -> bytes:
     """Open one segment; a pipeline keeps a `SegmentOpener` a thread instead. Raises as `SegmentOpener.open`."""
     return SegmentOpener(suite, raw_bytes_max=raw_bytes_max).open(sealed, key=key)

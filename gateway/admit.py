@@ -1,5 +1,7 @@
 """The origin's own decision: verify the content, ask policy, and say yes, wait, or no; a job, so it survives a crash.
 
+On a sealed lane the content stays closed: policy decides from what was declared, and knows that nobody here inspected it.
+
 A transfer to this very site is decided at `receipt` and delivered here. One to other sites is decided at `offer`, for each
 destination; what is allowed is queued to be forwarded, and not a byte leaves before that decision is under a checkpoint.
 """
@@ -23,7 +25,7 @@ from gateway.forward import parse_delivery_key
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
-from gateway.verifying import StoreFault, read_and_verify
+from gateway.verifying import StoreFault, read_and_verify, read_sealed
 
 
 class Admit:
@@ -40,8 +42,10 @@ class Admit:
         record = await services.catalog.write(lambda tx: _begin(tx, transfer))
         if record is None:
             return
+        packing = await services.catalog.read(lambda tx: documents.read_packing(tx, transfer))
+        opens = services.site in packing.sites
         try:
-            waybill = await read_and_verify(services, transfer)
+            waybill = await (read_and_verify if opens else read_sealed)(services, transfer)
         except StoreFault as fault:
             reason = ReasonView(rule="store", outcome=Outcome.HOLD, text=fault.problem, remedy=fault.remedy)
             await services.catalog.write(lambda tx: _hold(tx, transfer, reason))
@@ -88,7 +92,8 @@ class Admit:
         record = tx.transfer(transfer)
         if record is None or record.state != "inspecting":
             return []
-        tx.append(EntryType.TRANSFER_INSPECTED, {"transfer": transfer, "artifact": waybill.artifact})
+        opened = self._services.site in documents.read_packing(tx, transfer).sites
+        tx.append(EntryType.TRANSFER_INSPECTED, {"transfer": transfer, "artifact": waybill.artifact, "opened": opened})
         settled = [
             self._settle(tx, record, waybill, delivery, judgements[delivery.destination], bundle)
             for delivery in tx.deliveries(transfer)

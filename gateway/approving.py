@@ -33,6 +33,7 @@ from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
 from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, draft_decision, judge_signer, judge_waybill, record_decision
+from gateway.mode_rule import judge_mode
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, TransferRecord
 from gateway.rewrapping import kept_release
@@ -63,7 +64,7 @@ def judge_delivery(
 ) -> Judgement:
     """Return what is decided about a delivery at `offer` or `release`, where policy judged `asked`."""
     judgement = judge_signer(tx, services, _judge_approvals(tx, services, bundle, asked, record, destination), record.id)
-    judgement = judge_recalled_bases(tx, judgement, record.id, destination)
+    judgement = judge_mode(tx, bundle, judge_recalled_bases(tx, judgement, record.id, destination), record)
     forbids = any(one.kind == NO_PREFETCH for one in asked.decision.obligations)
     if asked.gate is not Gate.OFFER or judgement.outcome is not Outcome.ALLOW or not forbids:
         return judgement

@@ -14,6 +14,7 @@ from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import Conflict, NotAuthorised, PeerError
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
+from carnet.lane_mode import keyholders
 from carnet.limits import MISSING_MAX
 from carnet.messages import CommitRequest, CommitResponse
 from carnet.packing import PackingList, SegmentList
@@ -63,10 +64,17 @@ class Commit:
         if isinstance(signed, CommitResponse):
             return signed
         self._check_releases(signed, identity, bundle)
-        own = next(release for release in signed.releases if release.recipient == services.identity)
-        artifact_key = open_release(own, signed.packing, services.keyring.kem(own.key_number), recipient=services.identity)
-        sealed_key = services.keyring.seal(artifact_key, transfer.raw)
+        sealed_key = self._unwrap(signed, transfer)
         return await services.catalog.write(lambda tx: self._keep(tx, identity, transfer, signed, sealed_key))
+
+    def _unwrap(self, signed: _Signed, transfer: TransferId) -> bytes | None:
+        """Return the artifact key under the at-rest key, or None on a sealed lane: none of the releases is for this site."""
+        services = self._services
+        for own in signed.releases:
+            if own.recipient == services.identity:
+                private = services.keyring.kem(own.key_number)
+                return services.keyring.seal(open_release(own, signed.packing, private, recipient=own.recipient), transfer.raw)
+        return None
 
     def _verify(
         self, tx: Transaction, identity: SpiffeId, transfer: TransferId, request: CommitRequest, bundle: TrustBundle
@@ -133,18 +141,20 @@ class Commit:
     ) -> None:
         """Step (3), with the base rule: each base is delivered wherever this artifact goes, and its key still exists here."""
         lane = bundle.lane(record.lane, self._services.site)
-        sites = {record.origin, *record.destinations}
+        sites = keyholders(lane, record.destinations)
         if (packing.transfer, packing.waybill, packing.sealer) != (record.id, waybill.digest, record.agent):
             raise PeerError("E-REQUEST", f"packing list of {record.id} is about another transfer, waybill or sealer")
         if packing.suite not in lane.suites:
             raise PeerError("E-REQUEST", f"suite {packing.suite} is not allowed on lane {lane.name}")
-        if set(packing.sites) != sites:
-            raise PeerError("E-REQUEST", f"packing list of {record.id} goes to {packing.sites}, expected {sorted(sites)}")
+        if set(packing.sites) != set(sites):
+            mode, goes = lane.mode.value, ", ".join(packing.sites)
+            problem = f"packing list of {record.id} goes to {goes}; {lane.name} is {mode}: expected {', '.join(sites)}"
+            raise PeerError("E-LANE-MODE" if lane.origin in {*packing.sites} ^ {*sites} else "E-REQUEST", problem)
         for digest in packing.bases:
             base = tx.transfer_of_packing(digest)
             if base is not None and (base.repository, base.lane) != (record.repository, record.lane):
                 raise PeerError("E-BASE", f"base {base.repository} on lane {base.lane} is not of this repository and lane")
-            if base is None or base.role != "origin" or base.sender != record.sender or tx.artifact_key(base.id) is None:
+            if base is None or base.role != "origin" or base.sender != record.sender or not _is_here(tx, base, packing):
                 raise PeerError("E-BASE", f"base {digest} is not an artifact of yours that is still here")
             reached = {delivery.destination for delivery in tx.deliveries(base.id) if delivery.state == "delivered"}
             if base.state != "admitted" or not set(record.destinations) <= reached:
@@ -152,14 +162,14 @@ class Commit:
                 raise PeerError("E-BASE", f"base {name} is not delivered to every destination of {record.id}")
 
     def _check_releases(self, signed: _Signed, identity: SpiffeId, bundle: TrustBundle) -> None:
-        """Step (5): exactly the destinations, the origin, and the sealer itself hold a key."""
+        """Step (5): exactly the sites of the packing list and the sealer itself hold a key."""
         needed = {site_recipient(bundle.trust_domain, site) for site in signed.packing.sites} | {identity}
         recipients = [release.recipient for release in signed.releases]
         if len(recipients) != len(set(recipients)) or set(recipients) != needed:
             raise PeerError("E-REQUEST", f"key releases for {sorted(recipients)}, expected {sorted(needed)}")
 
     def _keep(
-        self, tx: Transaction, identity: SpiffeId, transfer: TransferId, signed: _Signed, sealed_key: bytes
+        self, tx: Transaction, identity: SpiffeId, transfer: TransferId, signed: _Signed, sealed_key: bytes | None
     ) -> CommitResponse:
         """Steps (4) and (6), in one transaction."""
         record = own_transfer(tx, identity, transfer)
@@ -177,7 +187,8 @@ class Commit:
         if missing:
             return CommitResponse(state=record.state, missing=tuple(missing[:MISSING_MAX]))
         _put_documents(tx, transfer, signed)
-        tx.put_artifact_key(transfer, sealed_key)
+        if sealed_key is not None:
+            tx.put_artifact_key(transfer, sealed_key)
         tx.pin_segments(transfer, (entry.id for entry in signed.segments))
         tx.forget_rows(transfer)
         tx.save_turn(record.origin, record.repository, record.tag, record.turn, signed.waybill.digest)
@@ -208,6 +219,14 @@ class Commit:
         )
         tx.queue_job("admit", transfer)
         return CommitResponse(state=state)
+
+
+def _is_here(tx: Transaction, base: TransferRecord, packing: PackingList) -> bool:
+    """Tell whether a base still has its keys here, and was sealed for the same mode: a site gets no key by a reference."""
+    kept = tx.document(base.id, documents.release_name(packing.sealer)) is not None
+    opened = base.origin in documents.read_packing(tx, base.id).sites
+    is_same_mode = opened == (base.origin in packing.sites)
+    return is_same_mode and (tx.artifact_key(base.id) is not None if opened else kept)
 
 
 def _missing(tx: Transaction, transfer: TransferId, signed: _Signed) -> list[SegmentId]:

@@ -13,7 +13,7 @@ from carnet.approval import united
 from carnet.decision import Decision, Gate, Outcome, Reason
 from carnet.encoding import JsonValue, canonical
 from carnet.errors import NotAuthorised, Refused
-from carnet.identifiers import Digest, SiteName, SpiffeId, TransferId
+from carnet.identifiers import Digest, LaneName, SiteName, SpiffeId, TransferId
 from carnet.limits import REASONS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
 from carnet.policy import Facts, PolicyDecision
@@ -21,7 +21,7 @@ from carnet.policy.explanation import obligations, reason_views, reasons
 from carnet.release import site_recipient
 from carnet.steps import ENTRY_OF_GATE
 from carnet.timestamps import format_time, parse_time
-from carnet.trust import HOME_LANE, AgentStatement, TrustBundle
+from carnet.trust import HOME_LANE, AgentStatement, LaneMode, TrustBundle
 from carnet.waybill import Origin, Waybill, declared_facts
 from gateway import documents
 from gateway.policies import gather_facts
@@ -89,6 +89,7 @@ def judge_declaration(services: Services, bundle: TrustBundle, request: DeclareR
             lane=bundle.lane(request.lane, services.site),
             destination=destination,
             recipient=site_recipient(bundle.trust_domain, destination),
+            inspected=None if _opens(services, bundle, request.lane, services.site) else False,
         )
         found.append(_judge(services, bundle, gate, facts))
     return found
@@ -111,8 +112,14 @@ def judge_waybill(
         lane=bundle.lane(waybill.lane, waybill.origin.site),
         destination=destination,
         recipient=consumer or site_recipient(bundle.trust_domain, destination),
+        inspected=_opens(services, bundle, waybill.lane, waybill.origin.site),
     )
     return _judge(services, bundle, gate, facts)
+
+
+def _opens(services: Services, bundle: TrustBundle, lane: LaneName, origin: SiteName) -> bool:
+    """Tell whether this site opens and verifies what comes on a lane before policy decides about it."""
+    return services.site != origin or bundle.lane(lane, origin).mode is LaneMode.INSPECTED
 
 
 def _judge(services: Services, bundle: TrustBundle, gate: Gate, facts: Facts) -> Judgement:

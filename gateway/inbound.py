@@ -18,6 +18,7 @@ from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import Conflict, Held, IntegrityError, NotAuthorised, NotFound, PeerError
 from carnet.identifiers import Digest, SegmentId, SpiffeId, TransferId
+from carnet.lane_mode import open_packing, require_mode
 from carnet.limits import MISSING_MAX
 from carnet.messages import (
     DecisionMessage,
@@ -127,12 +128,10 @@ class Inbound:
         if parse_time(waybill.not_after) <= now:
             raise PeerError("E-EXPIRED", f"waybill of {request.transfer} ended at {waybill.not_after}")
         packing_envelope = parse_envelope(request.packing_list)
-        origin_key = bundle.site(request.site).signing_key
-        packing = PackingList.open(packing_envelope, [statement.signing_key, origin_key])  # (4)
-        if (packing.transfer, packing.waybill) != (waybill.transfer, waybill.digest):
-            raise IntegrityError("E-SIGNATURE", f"packing list of {request.transfer} seals another waybill")
-        if packing.suite not in lane.suites or set(packing.sites) != {request.site, *waybill.destinations}:
-            raise IntegrityError("E-SIGNATURE", f"packing list of {request.transfer}: suite or sites are not the lane's")
+        packing = open_packing(packing_envelope, waybill, statement.signing_key, bundle)  # (4)
+        require_mode(packing, lane, waybill.destinations)
+        if packing.suite not in lane.suites:
+            raise IntegrityError("E-SIGNATURE", f"packing list of {request.transfer}: suite {packing.suite} is not the lane's")
         segments = SegmentList.parse(decode_base64(request.segment_list))
         packing.check_segments(segments)  # (5)
         decision = verify_step(  # (6)

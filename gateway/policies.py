@@ -58,7 +58,14 @@ class PolicyBook:
 
 
 def gather_facts(
-    declared: Mapping[str, JsonValue], *, source: str, bundle: TrustBundle, lane: Lane, destination: SiteName, recipient: SpiffeId
+    declared: Mapping[str, JsonValue],
+    *,
+    source: str,
+    bundle: TrustBundle,
+    lane: Lane,
+    destination: SiteName,
+    recipient: SpiffeId,
+    inspected: bool | None,
 ) -> dict[str, Fact]:
     """Return all facts about one artifact on its way to one recipient.
 
@@ -69,6 +76,7 @@ def gather_facts(
         lane: the lane it travels on.
         destination: the site it goes to; for a pull, the site that is asked.
         recipient: who gets the key: the destination's gateway, or who pulls.
+        inspected: whether this site opened the content and found it to be what was signed; None while that is not known.
 
     Raises:
         NotFound: E-SITE-UNKNOWN if the origin or the destination is not in the bundle.
@@ -88,6 +96,8 @@ def gather_facts(
         "recipient.identity": recipient,
         "recipient.site": recipient.site,
     }
+    if inspected is not None:
+        facts["content.inspected"] = make_fact("content.inspected", inspected, Assurance.DERIVED, "this site")
     bundle_name = f"trust bundle {bundle.version}"
     facts.update({name: make_fact(name, value, Assurance.DERIVED, bundle_name) for name, value in derived.items()})
     return facts

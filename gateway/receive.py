@@ -15,7 +15,7 @@ from carnet.identifiers import SegmentId, SpiffeId, TransferId
 from carnet.messages import Advice, CommitRequest, CommitResponse, DeclareRequest, DeclareResponse, SealedArtifact
 from carnet.timestamps import format_time
 from carnet.transfer import ORIGIN, may, step
-from carnet.trust import Lane, LaneMode, TrustBundle
+from carnet.trust import Lane, TrustBundle
 from carnet.waybill import Origin
 from gateway import documents
 from gateway.commit import Commit
@@ -302,11 +302,8 @@ def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None
     if elsewhere:
         known = ", ".join(lane.destinations)
         raise CallerError("E-REQUEST", f"lane {lane.name} goes to {known}, not to {', '.join(elsewhere)}")
-    if lane.mode is not LaneMode.INSPECTED or lane.relays:
-        raise CallerError(
-            "E-LANE-MODE",
-            f"lane {lane.name} is {lane.mode.value} with {len(lane.relays)} relays; inspected ones without relays are carried",
-        )
+    if lane.relays:
+        raise CallerError("E-LANE-MODE", f"lane {lane.name} has {len(lane.relays)} relays; lanes without relays are carried")
 
 
 def _advice(judgements: list[Judgement]) -> Advice:

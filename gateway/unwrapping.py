@@ -11,6 +11,7 @@ from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import Conflict, Held, IntegrityError, PeerError
 from carnet.identifiers import SpiffeId, TransferId
+from carnet.lane_mode import require_mode
 from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import KeyReleaseMessage
 from carnet.packing import PackingList
@@ -54,6 +55,7 @@ class Unwrapping:
             if record.state in {"receiving", "cancelled", "expired"}:
                 raise Conflict("E-STATE", f"transfer {transfer} is {record.state}, it takes no key")
             return
+        require_mode(packing, bundle.lane(record.lane, record.origin), record.destinations)
         expected = Expected(
             gate=Gate.RELEASE,
             transfer=transfer,

@@ -1,7 +1,8 @@
 """Opens a committed artifact from the store and checks it against what was signed, before anyone decides about it.
 
 The origin of an inspected lane does this before `offer`, the destination before `receipt`. Everything is streamed; nothing is
-written. What is wrong is raised as `IntegrityError`, naming the part or the rule.
+written. What is wrong is raised as `IntegrityError`, naming the part or the rule. The origin of a sealed lane holds no key; it
+reads back every byte all the same, and checks what a container shows without one.
 
 Steps: (1) index pages open under the artifact key and are canonical; (2) the index is of the closure that the waybill names,
 its root part is the artifact; (3) its segments are exactly the signed segment list; (4) every part's digest is right.
@@ -12,7 +13,9 @@ from carnet.errors import IntegrityError, InternalError, NotFound
 from carnet.flow.opening import NullWriter, open_index, open_parts
 from carnet.flow.progress import Progress
 from carnet.identifiers import SegmentId, TransferId
+from carnet.index_pages import PAGE_MAGIC
 from carnet.packing import PackingList, SegmentList
+from carnet.segment import check_container
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.ports import BlobReader
@@ -56,12 +59,40 @@ async def read_and_verify(services: Services, transfer: TransferId) -> Waybill:
     return waybill
 
 
+async def read_sealed(services: Services, transfer: TransferId) -> Waybill:
+    """Return the waybill of a committed transfer that this site cannot open, after every byte of it was read back.
+
+    Each container is what its id says, of the suite and the kind that the packing list says, and of a length that the padding
+    rules give. Whether the content is what was signed is the destination's to find out.
+
+    Raises:
+        StoreFault: a segment cannot be read back. IntegrityError: E-FORMAT for a container that is none.
+    """
+    waybill, packing, segments = await services.catalog.read(
+        lambda tx: (
+            documents.read_waybill(tx, transfer),
+            documents.read_packing(tx, transfer),
+            documents.read_segment_list(tx, transfer),
+        )
+    )
+    async with services.opening:
+        for page in packing.index:
+            check_container(await _stored(services.store, page.id), suite=packing.suite, magic=PAGE_MAGIC)
+        for entry in segments:
+            check_container(await _stored(services.store, entry.id), suite=packing.suite)
+    return waybill
+
+
+async def _stored(store: BlobReader, segment: SegmentId) -> bytes:
+    try:
+        return await store.get(segment)
+    except (NotFound, IntegrityError) as error:
+        raise StoreFault(error.problem) from None
+
+
 async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, segments: SegmentList, artifact_key: bytes) -> None:
     async def fetch(segment: SegmentId) -> bytes:
-        try:
-            return await store.get(segment)
-        except (NotFound, IntegrityError) as error:
-            raise StoreFault(error.problem) from None
+        return await _stored(store, segment)
 
     index = await open_index(
         [page.id for page in packing.index],

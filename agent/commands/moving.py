@@ -53,6 +53,7 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
     parallel: Annotated[int | None, typer.Option(min=1, max=64, help="Connections.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what the site would decide.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue an interrupted push; begin again.")] = False,
+    sealed: Annotated[bool, typer.Option("--sealed", help="Send only if the lane is sealed: this site cannot open it.")] = False,
     progress: Progressing = ProgressMode.AUTO,
     json: Json = False,
     quiet: Quiet = False,
@@ -94,6 +95,7 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
                 parallel=connections,
                 limit_rate=rate or settings.limit_rate,
                 fresh=fresh,
+                sealed=sealed,
             )
             if dry_run:
                 answer = await check(session, opened, order)
@@ -112,12 +114,13 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
                 "segments_sent": counters.segments_sent,
                 "elapsed_ms": int(elapsed * 1000),
                 "resumed": result.resumed,
+                "lane_mode": result.mode.value,
             }
             sent = (
                 f"  {format_bytes(counters.done)} of content, {format_bytes(counters.wire_bytes)} sent, "
                 f"{format_bytes(counters.saved)} were there already, {elapsed:.1f} s"
             )
-            lines = describe(result.view)
+            lines = describe(result.view, result.mode)
             if result.resumed:
                 lines.append("  continued where an earlier push stopped")
             status = exit_status(result.view)

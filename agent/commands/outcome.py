@@ -8,6 +8,7 @@ from carnet.errors import Held, Refused, Unavailable
 from carnet.messages import DeliveryView, ReasonView, RecallView, TransferView
 from carnet.presentation import printable
 from carnet.receipt import Receipt
+from carnet.trust import LaneMode
 
 EXIT_OF_STATE: Final[dict[str, int]] = {
     "denied": Refused.exit_status,
@@ -45,9 +46,9 @@ def summarise(view: TransferView) -> list[str]:
     return lines
 
 
-def describe(view: TransferView) -> list[str]:
-    """Return the transfer for people: one line about it, one a delivery, who is asked, then why, and what to do."""
-    lines = [_head(view)]
+def describe(view: TransferView, mode: LaneMode | None = None) -> list[str]:
+    """Return the transfer for people: one line about it, one a delivery, who is asked, why, what to do; `mode` is its lane's."""
+    lines = [f"{_head(view)}{f' ({mode.value})' if mode else ''}"]
     shown_reasons: list[ReasonView] = []
     if view.recall is not None:
         lines.append(f"  here: {_recall(view.recall, is_told=True)}")

@@ -83,6 +83,10 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
     "destination.operator": (FactType.TEXT, "legal entity that runs the destination site"),
     "lane": (FactType.TEXT, "the lane's name; `home` inside one site"),
     "lane.mode": (FactType.TEXT, "inspected or sealed"),
+    "content.inspected": (
+        FactType.FLAG,
+        "this site opened the content and found it to be what was signed; false at a sealed lane's origin",
+    ),
     "lane.crosses_border": (FactType.FLAG, "origin and destination are in different countries"),
     "recipient.kind": (FactType.TEXT, "gateway, or agent or person for a pull: who gets the key"),
     "recipient.identity": (FactType.TEXT, "SPIFFE id of who gets the key"),

@@ -23,12 +23,12 @@ from agent.settings import AgentSettings
 from agent.sinks import open_sink
 from agent.sources import open_source
 from carnet.flow.progress import Progress
-from carnet.identifiers import AgentName, LaneName, Repository, SiteName, Tag
+from carnet.identifiers import AgentName, Digest, LaneName, Repository, SiteName, Tag
 from carnet.invite import Invite
 from carnet.keys import SigningKey
 from carnet.messages import TransferView
 from carnet.oci import ArtifactKind
-from carnet.trust import HOME_LANE
+from carnet.trust import HOME_LANE, Roots
 from carnet.waybill import Declarations
 from gateway.assembly import serve
 from gateway.enrolment import InviteOrder, make_invite
@@ -38,6 +38,8 @@ from gateway.settings import GatewaySettings, Limits, Telemetry, Timeouts, load_
 from gateway.sitedir import SitePaths
 
 LANE = LaneName("us-eu")
+ROOT_KEY = SigningKey(bytes(range(32)))
+ROOTS = Roots(keys=(ROOT_KEY.public,), threshold=1).fingerprint
 GRANTS = ("push,pull,delete,inspect:*@*",)
 POLICIES = {
     "us": """
@@ -128,6 +130,8 @@ class LiveSite:
     agent_dir: Path
     limits: Limits = field(default_factory=Limits)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    root_fingerprint: Digest | None = None
+    """What the agent's own configuration says about the roots."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
@@ -142,7 +146,12 @@ class LiveSite:
     @property
     def agent(self) -> AgentSettings:
         """The settings of the agent enrolled here."""
-        return AgentSettings(url=self.settings.url, site=self.name, identity_dir=self.agent_dir / "identity")
+        return AgentSettings(
+            url=self.settings.url,
+            site=self.name,
+            identity_dir=self.agent_dir / "identity",
+            root_fingerprint=self.root_fingerprint,
+        )
 
     @property
     def paths(self) -> SitePaths:
@@ -242,8 +251,8 @@ async def push_in(session: Session, source: Path | str, target: str, **changes: 
     return await run_push(session, opened, replace(order, **changes), progress)
 
 
-async def make_template(root: Path) -> None:
-    """Make both sites below `root`, with an enrolled agent each."""
+async def make_template(root: Path, lane: str = "us-eu=us:eu") -> None:
+    """Make both sites below `root`, with an enrolled agent each, and that lane between them."""
     sites = {name: LiveSite(SiteName(name), root / name, root / f"agent-{name}") for name in ("us", "eu")}
     now = datetime.now(UTC)
     for name, site in sites.items():
@@ -259,14 +268,13 @@ async def make_template(root: Path) -> None:
             }
         )
         await create_site(site.directory, settings, POLICIES[name], now)
-    key = SigningKey(bytes(range(32)))
     change = Change(
-        roots=(key.public,),
+        roots=(ROOT_KEY.public,),
         threshold=1,
         cards=tuple(read_card(site.paths.card) for site in sites.values()),
-        lanes=(parse_lane("us-eu=us:eu"),),
+        lanes=(parse_lane(lane),),
     )
-    envelope = sign_proposal(unsigned(propose(None, change, now)), key)
+    envelope = sign_proposal(unsigned(propose(None, change, now)), ROOT_KEY)
     for site in sites.values():
         async with open_site(site.directory) as opened:
             await opened.trust.import_bundle(envelope.encode(), root_fingerprint=None)

@@ -78,7 +78,9 @@ FULL = Declarations(
 
 def facts(declarations=FULL, *, lane=LANE, destination=EU, recipient=EU_GATEWAY):
     declared = declared_facts(Declared(declarations), Origin(site=US, agent=AGENT, initiator="job 5"))
-    return gather_facts(declared, source="waybill", bundle=BUNDLE, lane=lane, destination=destination, recipient=recipient)
+    return gather_facts(
+        declared, source="waybill", bundle=BUNDLE, lane=lane, destination=destination, recipient=recipient, inspected=True
+    )
 
 
 def book(directory: Path, *texts: str) -> PolicyBook:
