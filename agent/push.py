@@ -16,6 +16,8 @@ from enum import StrEnum
 from agent.bases import open_bases
 from agent.ports import Source
 from agent.resume import Resume, continue_or_begin, known_segments
+from agent.rewrap import due as rewrap_due
+from agent.rewrap import rewrap
 from agent.sealed_lanes import lane_for
 from agent.session import Session, now
 from carnet.encoding import encode_base64
@@ -111,6 +113,9 @@ async def push(session: Session, source: Source, order: PushOrder, progress: Pro
     if not resume.is_committed:
         await _send_and_commit(session, source, order, progress, resume)
     view = await _wait(session, order, answer.transfer)
+    while rewrap_due(session, view):
+        await rewrap(session, view)
+        view = await _wait(session, order, answer.transfer)
     _check_receipts(session, view)
     return PushResult(view, answer.advice, progress, resume.is_continued, lane.mode)
 

@@ -5,7 +5,7 @@ Every command that talks to the gateway begins here. What the gateway says is us
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from agent.enroll import renew_if_due
@@ -80,6 +80,15 @@ async def open_session(
         statements = tuple(_verified(response.kem_statements, bundle))
         revocations = read_sets(map(parse_envelope, response.revocations), bundle)
         yield Session(settings, identity, client, bundle, statements, revocations)
+
+
+async def with_newest_keys(session: Session) -> Session:
+    """Return the session with the KEM statements and revocation sets that the home site knows now."""
+    response = await session.client.trust()
+    statements = tuple(_verified(response.kem_statements, session.bundle))
+    return replace(
+        session, kem_statements=statements, revocations=read_sets(map(parse_envelope, response.revocations), session.bundle)
+    )
 
 
 def connect(

@@ -64,6 +64,7 @@ class EntryType(StrEnum):
     KEY_RELEASED = "key-released"
     KEY_UNWRAPPED = "key-unwrapped"
     KEY_REFUSED = "key-refused"
+    REWRAP_ASKED = "rewrap-asked"
     ARTIFACT_VISIBLE = "artifact-visible"
     ARTIFACT_DELETED = "artifact-deleted"
     STORE_CHECKED = "store-checked"

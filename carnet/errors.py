@@ -30,6 +30,7 @@ CODES: Final[dict[str, str]] = {
     "E-SIGNATURE": "the signature is not by the key that the trust bundle names; find out who signed it",
     "E-COMMITMENT": "the key released is not the key that sealed the index; treat the sender as compromised until explained",
     "E-KEY-RELEASE": "the key release is not for this key, transfer or recipient; ask the sender to wrap again",
+    "E-REWRAP": "wait: the origin wraps the key again; on a sealed lane its sender runs `carnet transfer retry`",
     "E-DECISION": "the site must decide again and send the new decision; if it repeats, tell its operator",
     "E-PROOF": "the log proof does not verify; do not use the artifact and tell the operator of that site",
     "E-LOG": "the log does not verify; keep a copy of its directory and tell an auditor",

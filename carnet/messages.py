@@ -135,6 +135,12 @@ class CommitRequest(Message):
     releases: Annotated[tuple[KeyRelease, ...], Field(max_length=DESTINATIONS_MAX + 2)]
 
 
+class RewrapRequest(Message):
+    """The artifact key of a committed transfer, wrapped again to destinations that no longer hold the key it was wrapped to."""
+
+    releases: Annotated[tuple[KeyRelease, ...], Field(min_length=1, max_length=DESTINATIONS_MAX)]
+
+
 class CommitResponse(Message):
     """State after the commit, or the segments that are still missing (then nothing was committed)."""
 

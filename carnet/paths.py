@@ -68,7 +68,7 @@ def transfer_segment(of: TransferId, segment_id: SegmentId) -> str:
 
 
 def transfer_action(of: TransferId, action: str) -> str:
-    """Return the path of `rows`, `commit`, `cancel`, `recall`, `retry`, `approvals` or `messages` of a transfer."""
+    """Return the path of `rows`, `commit`, `cancel`, `recall`, `retry`, `releases`, `approvals` or `messages` of a transfer."""
     return f"{TRANSFERS}/{of}/{action}"
 
 

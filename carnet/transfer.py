@@ -79,6 +79,7 @@ DELIVERY: Final[Machine] = {
         "release-allow": "released",
         "release-hold": "release-hold",
         "release-deny": "release-deny",
+        "rewrap": "needs-rewrap",
         "cancel": "cancelled",
         "expire": "expired",
         "recall": "recalled",
@@ -87,6 +88,7 @@ DELIVERY: Final[Machine] = {
         "release-allow": "released",
         "release-hold": "release-hold",
         "release-deny": "release-deny",
+        "rewrap": "needs-rewrap",
         "cancel": "cancelled",
         "expire": "expired",
         "recall": "recalled",
@@ -100,8 +102,10 @@ DELIVERY: Final[Machine] = {
         "hold": "held",
         "quarantine": "quarantined",
         "deny": "denied",
+        "rewrap": "needs-rewrap",
         "recall": "recalled",
     },
+    "needs-rewrap": {"rewrapped": "stored", "cancel": "cancelled", "expire": "expired", "recall": "recalled"},
     "held": {
         "deliver": "delivered",
         "hold": "held",
@@ -160,7 +164,7 @@ ORIGIN_DECIDED: Final = frozenset({"admitted", "held", "quarantined", "denied", 
 """States in which the home site has decided: `carnet push` returns."""
 
 DELIVERY_SETTLED: Final = frozenset(DELIVERY) - {"waiting", "sending", "retrying", "stored", "released"}
-"""States in which a delivery waits for no machine: it is there, refused, or waits for a person."""
+"""States in which a delivery waits for no machine: it is there, refused, or waits for a person or its sender."""
 
 
 EVENTS_OF_OUTCOME: Final[Mapping[str, Mapping[str, str]]] = {

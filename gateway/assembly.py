@@ -41,6 +41,7 @@ from gateway.inbound import Inbound
 from gateway.jobs import CatalogJobQueue, Handler, Worker
 from gateway.keyring import FileKeyring
 from gateway.maintenance import INTERVAL_S, Maintenance
+from gateway.needs_rewrap import NeedsRewrap
 from gateway.offline import row_seal
 from gateway.peers import Peers
 from gateway.policies import PolicyBook
@@ -79,6 +80,7 @@ class Gateway:
     receive: Receive
     inbound: Inbound
     transfers: Transfers
+    needs_rewrap: NeedsRewrap
     approvals: Approvals
     recalls: Recalls
     artifacts: Artifacts
@@ -173,6 +175,7 @@ def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: Tr
         receive=Receive(services, Commit(services)),
         inbound=Inbound(services),
         transfers=transfers,
+        needs_rewrap=NeedsRewrap(services),
         approvals=Approvals(services, transfers),
         recalls=Recalls(services),
         artifacts=Artifacts(services),
@@ -217,10 +220,11 @@ def _bounds(settings: GatewaySettings) -> Bounds:
 
 def _handlers(services: Services) -> dict[str, Handler]:
     """Name the handler of every kind of job."""
+    needs_rewrap = NeedsRewrap(services)
     admit, forward, release, deliver, tell = (
         Admit(services),
         Forward(services),
-        Release(services),
+        Release(services, needs_rewrap),
         Deliver(services),
         Tell(services),
     )
@@ -231,6 +235,7 @@ def _handlers(services: Services) -> dict[str, Handler]:
         "forward": forward.run,
         "release": release.decide,
         "send-key": release.send_key,
+        "rewrap": needs_rewrap.run,
         "send-recall": recalls.send,
         "withdraw": withdraw.run,
         "tell-deleted": withdraw.tell,

@@ -66,6 +66,11 @@ def key_sent_name(destination: str) -> str:
     return f"key-released/{destination}"
 
 
+def rewraps_name(destination: str) -> str:
+    """Return the name of the number of times that the key was wrapped again for a destination."""
+    return f"rewraps/{destination}"
+
+
 def key_refused_name(decision: Digest) -> str:
     """Return the name of the document that says why a key that came with this release decision was not used."""
     return f"key-refused/{decision}"

@@ -21,6 +21,7 @@ from gateway import documents
 from gateway.approving import OpenHold, is_approved, judge_delivery, prove_hold, queue_review, read_hold, record_delivery
 from gateway.deciding import Judgement, is_current, judge_waybill, signed_step
 from gateway.forward import end_refused, parse_delivery_key
+from gateway.needs_rewrap import NeedsRewrap, rewraps
 from gateway.ports import Transaction
 from gateway.recall_signing import announce
 from gateway.records import DeliveryRecord, JobRecord
@@ -28,14 +29,17 @@ from gateway.rewrapping import is_wrapped_well, kept_release, usable_release
 from gateway.services import Services
 
 _KEY_RELEASE_NUMBER = 0
+"""Of the first key; a key that was wrapped again has the number after the recall's, and so on."""
+_NEXT_NUMBER = 2
 
 
 class Release:
     """Handles `release` and `send-key` jobs; the key is `<transfer>/<destination>`."""
 
-    def __init__(self, services: Services) -> None:
-        """Use the site's services."""
+    def __init__(self, services: Services, needs_rewrap: NeedsRewrap) -> None:
+        """Use the site's services; `needs_rewrap` is told of keys that a destination cannot use."""
         self._services = services
+        self._needs_rewrap = needs_rewrap
 
     async def decide(self, job: JobRecord) -> None:
         """Decide whether this destination gets the key."""
@@ -44,6 +48,9 @@ class Release:
             judgement, bundle = await self._judge(transfer, destination)
             await self._services.catalog.write(lambda tx: self._record(tx, job.key, judgement, bundle))
         except Held as error:
+            if error.code == "E-REWRAP":
+                await self._needs_rewrap.asked(transfer, destination, error.problem)
+                return
             problem = str(error)
             await self._services.catalog.write(lambda tx: _note_error(tx, transfer, destination, problem))
             raise
@@ -105,6 +112,9 @@ class Release:
             problem = error.problem
             await services.catalog.write(lambda tx: end_refused(tx, transfer, destination, problem))
         except CarnetError as error:
+            if error.code == "E-REWRAP":
+                await self._needs_rewrap.asked(transfer, destination, error.problem)
+                return
             problem = str(error)
             await services.catalog.write(lambda tx: _note_error(tx, transfer, destination, problem))
             raise
@@ -139,28 +149,30 @@ class Release:
         """Log that the key leaves, wait until that is under a checkpoint, then send it (P1, P5)."""
         services = self._services
 
-        def begin(tx: Transaction) -> tuple[KeyRelease, int] | None:
+        def begin(tx: Transaction) -> tuple[KeyRelease, int, int] | None:
             if not _is_released(tx, transfer, destination):
                 return None  # recalled since it was looked at
             release = kept_release(tx, services, transfer, destination)
+            again = rewraps(tx, transfer, destination)
+            number = _NEXT_NUMBER + again - 1 if again else _KEY_RELEASE_NUMBER
             known = tx.document(transfer, documents.key_sent_name(destination))
             if known is not None:
-                return release, int(known)
+                return release, int(known), number
             index = tx.append(
                 EntryType.KEY_RELEASED,
                 {"transfer": transfer, "recipient": release.recipient, "key": release.key_digest},
             )
             tx.put_document(transfer, documents.key_sent_name(destination), str(index).encode("ascii"))
-            return release, index
+            return release, index, number
 
         begun = await services.catalog.write(begin)
         if begun is None:
             return
-        release, index = begun
+        release, index, number = begun
         await services.log.checkpointed(index)
         proof = await signed_step(services, transfer, Gate.RELEASE, destination)
         approved = await self._approved(transfer, destination)
-        message = KeyReleaseMessage(number=_KEY_RELEASE_NUMBER, release=release, step=proof, approved=approved)
+        message = KeyReleaseMessage(number=number, release=release, step=proof, approved=approved)
         line = await services.courier.line(transfer, destination, job)
         await line.message(SiteMessage(body=message, revocations=services.trust.own_revocations().revocations))
 

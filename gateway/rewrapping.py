@@ -39,7 +39,8 @@ def usable_release(tx: Transaction, services: Services, transfer: TransferId, de
     """Return the key release for a destination, wrapped anew, kept and logged if its key may not be used any more.
 
     Raises:
-        Held: E-HELD if the key that it is wrapped to was revoked, and nothing else can be wrapped to here.
+        Held: if the key that it is wrapped to was revoked: E-HELD while the destination states no other, E-REWRAP if this site
+            cannot open it, on a sealed lane.
     """
     kept = kept_release(tx, services, transfer, destination)
     if is_wrapped_well(tx, services, transfer, destination):
@@ -47,9 +48,9 @@ def usable_release(tx: Transaction, services: Services, transfer: TransferId, de
     better, sealed = _better(tx, services, transfer, destination), tx.artifact_key(transfer)
     if better is None or sealed is None:
         raise Held(
-            "E-HELD",
+            "E-HELD" if sealed is not None else "E-REWRAP",
             f"KEM key {kept.key_number} of {destination}, to which the key of {transfer} is wrapped, was revoked",
-            remedy=f"start the gateway of {destination}, which states another one; on a sealed lane, push again",
+            remedy=f"start the gateway of {destination}, which states another one; on a sealed lane its sender wraps it again",
         )
     made = make_release(
         documents.read_packing(tx, transfer),

@@ -178,6 +178,7 @@ def _jobs_to_retry(record: TransferRecord, deliveries: "list[DeliveryRecord]") -
     if record.role == "destination" and record.state in {"held", "quarantined"}:
         jobs.append(("deliver", str(record.id)))
     kinds = {"retrying": "forward", "stored": "release", "release-hold": "release", "released": "send-key"}
+    kinds["needs-rewrap"] = "rewrap"
     if record.state == "admitted":
         kinds["offer-hold"] = "offer"
     jobs += [(kinds[one.state], f"{record.id}/{one.destination}") for one in deliveries if one.state in kinds]

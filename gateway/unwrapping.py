@@ -11,6 +11,7 @@ from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
 from carnet.errors import Conflict, Held, IntegrityError, PeerError
 from carnet.identifiers import SpiffeId, TransferId
+from carnet.keys import KemPrivateKey
 from carnet.lane_mode import require_mode
 from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import KeyReleaseMessage
@@ -74,8 +75,8 @@ class Unwrapping:
                 remedy="import the newer trust bundle at this site",
             )
         await self._heads.check(bundle, record.origin, body.step.proof)
+        private = await self._private_key(transfer, body, decision)
         approved = await self._require_approvals(record, body, decision, expected, bundle)
-        private = services.keyring.kem(body.release.key_number)
         artifact_key = open_release(body.release, packing, private, recipient=services.identity)
         sealed = services.keyring.seal(artifact_key, transfer.raw)
         envelope = parse_envelope(body.step.decision).encode()
@@ -102,6 +103,19 @@ class Unwrapping:
             tx.queue_job("deliver", transfer)
 
         await services.catalog.write(keep)
+
+    async def _private_key(self, transfer: TransferId, body: KeyReleaseMessage, decision: Decision) -> KemPrivateKey:
+        """Return the key that opens the release; raise `Held` E-REWRAP if it is not held here, or was taken back (logged)."""
+        services, release = self._services, body.release
+        is_revoked = services.trust.revocations.state.is_kem_number_revoked(services.site, release.key_number)
+        if release.key_number in services.keyring.kem_numbers() and not is_revoked:
+            private = services.keyring.kem(release.key_number)
+            if private.public.digest == release.key_digest:
+                return private
+        why = "took back" if is_revoked else "does not hold"
+        error = Held("E-REWRAP", f"the key of {transfer} is wrapped to KEM key {release.key_number}, which {services.site} {why}")
+        await services.catalog.write(lambda tx: _log_refusal(tx, transfer, decision, str(error)))
+        raise error
 
     async def _require_approvals(
         self, record: TransferRecord, body: KeyReleaseMessage, decision: Decision, expected: Expected, bundle: TrustBundle

@@ -19,6 +19,7 @@ EXIT_OF_STATE: Final[dict[str, int]] = {
     "offer-hold": Held.exit_status,
     "release-hold": Held.exit_status,
     "retrying": Unavailable.exit_status,
+    "needs-rewrap": Unavailable.exit_status,
     "recalled": Refused.exit_status,
     "cancelled": 1,
     "expired": 1,

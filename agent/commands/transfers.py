@@ -110,12 +110,13 @@ def cancel(
 
 
 def retry(transfer: Id, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """Try again now what waits: a delivery that failed, a hold whose cause is gone."""
+    """Try again now what waits: a delivery that failed, a hold whose cause is gone, a key that has to be wrapped again."""
     _about(transfer, "retry", Terminal(json, quiet, verbose))
 
 
 def _about(transfer: str, action: str, terminal: Terminal, reason: str = "") -> None:
     from agent.commands.outcome import describe
+    from agent.rewrap import due, rewrap
     from agent.session import open_session
     from agent.settings import load_settings
     from carnet.identifiers import TransferId
@@ -127,7 +128,8 @@ def _about(transfer: str, action: str, terminal: Terminal, reason: str = "") -> 
             if action == "cancel":
                 view = await session.client.cancel(wanted, reason)
             elif action == "retry":
-                view = await session.client.retry(wanted)
+                view = await session.client.show(wanted)
+                view = await (rewrap(session, view) if due(session, view) else session.client.retry(wanted))
             else:
                 view = await session.client.show(wanted)
             document: dict[str, Any] = {"transfer": view.model_dump(mode="json")}

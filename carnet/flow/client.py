@@ -37,6 +37,8 @@ from carnet.messages import (
     RenewRequest,
     RenewResponse,
     RevocationResponse,
+    RewrapRequest,
+    SealedArtifact,
     SiteMessage,
     TransferList,
     TransferView,
@@ -195,6 +197,14 @@ class PeerClient:
     async def retry(self, transfer: TransferId) -> TransferView:
         """Have a stopped delivery tried again now."""
         return await self._post(paths.transfer_action(transfer, "retry"), None, TransferView)
+
+    async def sealed(self, transfer: TransferId) -> SealedArtifact:
+        """Return a committed transfer of ours, as we sealed it."""
+        return await self._get(paths.transfer_action(transfer, "releases"), SealedArtifact)
+
+    async def rewrap(self, transfer: TransferId, request: RewrapRequest) -> TransferView:
+        """Hand in the key, wrapped again to destinations that wait for it."""
+        return await self._post(paths.transfer_action(transfer, "releases"), request, TransferView)
 
     async def approval_requests(self, transfer: TransferId) -> ApprovalRequests:
         """Return what is open for approval about a transfer."""

@@ -65,6 +65,8 @@ ROUTES: Final = (
     _route("POST", f"{_ONE}/cancel", transfers.cancel, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("POST", f"{_ONE}/recall", transfers.recall, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("POST", f"{_ONE}/retry", transfers.retry, PEOPLE),
+    _route("GET", f"{_ONE}/releases", transfers.sealed, PEOPLE),
+    _route("POST", f"{_ONE}/releases", transfers.rewrap, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("GET", f"{_ONE}/approvals", transfers.approval_requests, PEOPLE),
     _route("POST", f"{_ONE}/approvals", transfers.approve, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("GET", paths.RECALLS, transfers.recallable, PEOPLE),

@@ -26,6 +26,8 @@ from carnet.messages import (
     RenewRequest,
     RenewResponse,
     RevocationResponse,
+    RewrapRequest,
+    SealedArtifact,
     SiteMessage,
     TransferList,
     TransferView,
@@ -98,6 +100,18 @@ class Transfers(Protocol):
 
     async def changed(self, transfer: TransferId, timeout_s: float) -> None:
         """Return when the transfer changed after this call began, or after `timeout_s`; safe to cancel."""
+        ...
+
+
+class NeedsRewrap(Protocol):
+    """Keys that a destination cannot use any more, wrapped again by who sealed."""
+
+    async def sealed(self, identity: SpiffeId, transfer: TransferId) -> SealedArtifact:
+        """Return what the identity sealed itself."""
+        ...
+
+    async def take(self, identity: SpiffeId, transfer: TransferId, request: RewrapRequest) -> None:
+        """Take new releases."""
         ...
 
 
@@ -224,6 +238,10 @@ class Gateway(Protocol):
     def transfers(self) -> Transfers:
         """About transfers."""
         ...
+
+    @property
+    def needs_rewrap(self) -> NeedsRewrap:
+        """About keys that are wrapped again."""
 
     @property
     def approvals(self) -> Approvals:

@@ -14,6 +14,7 @@ from carnet.messages import (
     DeclareRequest,
     ForwardRequest,
     RecallRequest,
+    RewrapRequest,
     SiteMessage,
     TransferList,
     TransferView,
@@ -145,6 +146,18 @@ async def recall(exchange: Exchange) -> web.StreamResponse:
 async def retry(exchange: Exchange) -> web.StreamResponse:
     """POST /v1/transfers/{id}/retry: try now what waits."""
     return await exchange.answer(await exchange.gateway.transfers.retry(exchange.caller, exchange.transfer))
+
+
+async def sealed(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/transfers/{id}/releases: what the agent sealed itself, with the key release to itself."""
+    return await exchange.answer(await exchange.gateway.needs_rewrap.sealed(exchange.caller, exchange.transfer))
+
+
+async def rewrap(exchange: Exchange) -> web.StreamResponse:
+    """POST /v1/transfers/{id}/releases: the key, wrapped again where a delivery needs it; answered with the transfer."""
+    request = await exchange.message(RewrapRequest)
+    await exchange.gateway.needs_rewrap.take(exchange.caller, exchange.transfer, request)
+    return await exchange.answer(await exchange.gateway.transfers.show(exchange.caller, exchange.transfer))
 
 
 async def approval_requests(exchange: Exchange) -> web.StreamResponse:

@@ -27,6 +27,8 @@ from carnet.messages import (
     RenewRequest,
     RenewResponse,
     RevocationResponse,
+    RewrapRequest,
+    SealedArtifact,
     SignedStep,
     SiteMessage,
     TransferList,
@@ -66,6 +68,14 @@ def entry_proof() -> EntryProof:
 
 def signed_step() -> SignedStep:
     return SignedStep(decision=ENVELOPE, proof=entry_proof())
+
+
+def sealed_artifact() -> SealedArtifact:
+    return SealedArtifact(waybill=ENVELOPE, packing_list=ENVELOPE, segment_list="", release=key_release())
+
+
+def rewrap_request() -> RewrapRequest:
+    return RewrapRequest(releases=(key_release(),))
 
 
 def declare_request(**changes: object) -> DeclareRequest:

@@ -25,12 +25,14 @@ MESSAGES: dict[str, tuple[str, Callable[[], Message]]] = {
     "ForwardResponse": ("its answer, and that of .../commit by a site", samples.forward_response),
     "SiteMessage": ("POST .../messages", samples.site_message),
     "TransferView": (
-        "GET /v1/transfers/{transfer}, and the answer of .../cancel, .../recall and .../retry",
+        "GET /v1/transfers/{transfer}, and the answer of .../cancel, .../recall, .../releases and .../retry",
         samples.transfer_view,
     ),
     "TransferList": ("GET /v1/transfers and GET /v1/recalls", samples.transfer_list),
     "CancelRequest": ("POST .../cancel", samples.cancel_request),
     "RecallRequest": ("POST .../recall", samples.recall_request),
+    "SealedArtifact": ("GET .../releases", samples.sealed_artifact),
+    "RewrapRequest": ("POST .../releases", samples.rewrap_request),
     "ApprovalRequests": ("GET .../approvals", samples.approval_requests),
     "ApproveRequest": ("POST .../approvals", samples.approve_request),
     "ArtifactView": ("GET /v1/artifacts/{repository}:{tag}?view=summary", samples.artifact_view),
@@ -45,7 +47,7 @@ MESSAGES: dict[str, tuple[str, Callable[[], Message]]] = {
 }
 """Every message that is a whole body: where it stands, and an example."""
 _PARTS_OF_OTHERS = {
-    "Message", "ReasonView", "Advice", "SealedArtifact", "SignedStep", "DeliveryView", "KeyReleaseMessage", "ReceiptMessage",
+    "Message", "ReasonView", "Advice", "SignedStep", "DeliveryView", "KeyReleaseMessage", "ReceiptMessage",
     "DecisionMessage", "RecallMessage", "RecallView", "Problem", "ApprovedHold", "ApprovalsView", "ApprovalRequest", "NeedView",
     "GivenView",
 }  # fmt: skip

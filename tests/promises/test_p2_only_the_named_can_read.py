@@ -1,14 +1,22 @@
 """P2: the wire, a stolen disk, the published log and the program's own log are searched for content, names, digests and keys."""
 
+import asyncio
 import base64
 import hashlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from agent.session import open_session
-from tests.crossing.sites import LiveSite
-from tests.promises.border import Border, ServedSite
+from carnet.errors import IntegrityError
+from carnet.identifiers import TransferId
+from carnet.release import open_release
+from gateway import documents
+from gateway.offline import open_site
+from tests.crossing.sites import ROOTS, LiveSite, make_template
+from tests.promises.border import Border, ServedSite, border_from
 
 REPOSITORY = "payroll-of-the-board"
 FILE_NAME = "salaries-2026.bin"
@@ -102,6 +110,60 @@ async def test_a_stolen_disk_without_its_at_rest_key_shows_no_content(border: Bo
                 assert found_in(data, [*digests_of(source), *names()]) == [], path
             if not path.is_relative_to(site.paths.keys):
                 assert found_in(data, secrets_of(site)) == [], path
+
+
+@pytest.fixture(scope="module")
+def sealed_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both sites, with a sealed lane between them."""
+    root = tmp_path_factory.mktemp("sealed")
+    asyncio.run(make_template(root, "us-eu=us:eu:sealed"))
+    return root
+
+
+async def keys_at(site: LiveSite, transfer: TransferId) -> list[bytes]:
+    """Return every secret that the catalog of a site that does not run gives under its at-rest key: the artifact key."""
+    async with open_site(site.directory) as opened:
+        sealed = await opened.catalog.read(lambda tx: tx.artifact_key(transfer))
+        return [] if sealed is None else [opened.keyring().open(sealed, transfer.raw)]
+
+
+async def test_the_whole_disk_of_the_origin_of_a_sealed_lane_opens_nothing(sealed_template: Path, tmp_path: Path) -> None:
+    """Catalog, store, log and keys of the origin, its own keys used where they fit: no content, no name inside, no artifact key."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    source = secret_file(inside)
+    async with border_from(sealed_template, tmp_path / "world") as border:
+        border.us.root_fingerprint = ROOTS
+        await border.start()
+        first = await border.world.push(f"dir:{inside}", f"eu:{REPOSITORY}:v1", sealed=True)
+        with source.open("ab") as file:
+            file.write(b"and so on")
+        second = await border.world.push(f"dir:{inside}", f"eu:{REPOSITORY}:v2", sealed=True)
+        await border.us.stop()
+        await border.eu.stop()
+        transfers = [TransferId(one.view.transfer) for one in (first, second)]
+        secrets = [key for transfer in transfers for key in await keys_at(border.eu, transfer)]
+        there = [await keys_at(border.us, transfer) for transfer in transfers]
+        disk = list(files_below(border.us.directory))
+
+        async with open_site(border.us.directory) as site:
+            packing = await site.catalog.read(lambda tx: documents.read_packing(tx, transfers[0]))
+            bodies = await site.catalog.read(lambda tx: list(tx.documents(transfers[0], "release/").values()))
+            keyring = site.keyring()
+            privates = [keyring.kem(number) for number in keyring.kem_numbers()]
+
+    assert len(secrets) == 2
+    assert there == [[], []]
+    wanted = [*pieces_of(source), *digests_of(source), FILE_NAME.encode()]
+    for key in secrets:
+        wanted += [key, key.hex().encode(), base64.b64encode(key).rstrip(b"=")]
+    assert sum(len(data) for _path, data in disk) > 1_500_000
+    for path, data in disk:
+        assert found_in(data, wanted) == [], path
+    for release in map(documents.read_release, bodies):
+        for private in privates:
+            with pytest.raises(IntegrityError, match="E-KEY-RELEASE"):
+                open_release(release, packing, private, recipient=release.recipient)
 
 
 async def test_the_published_log_gives_away_no_name_and_no_digest(border: Border, tmp_path: Path) -> None:

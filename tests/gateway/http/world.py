@@ -165,6 +165,15 @@ class FakeTransfers(FakeUseCases):
             await asyncio.wait_for(self.change.wait(), timeout_s)
 
 
+class FakeNeedsRewrap(FakeUseCases):
+    async def sealed(self, identity, transfer):
+        self._note("sealed", identity, transfer)
+        return samples.sealed_artifact()
+
+    async def take(self, identity, transfer, request):
+        self._note("take", identity, transfer, request)
+
+
 class FakeApprovals(FakeUseCases):
     async def requests(self, identity, transfer):
         self._note("requests", identity, transfer)
@@ -256,6 +265,7 @@ class FakeGateway:
     receive: FakeReceive = field(default_factory=FakeReceive)
     inbound: FakeInbound = field(default_factory=FakeInbound)
     transfers: FakeTransfers = field(default_factory=FakeTransfers)
+    needs_rewrap: FakeNeedsRewrap = field(default_factory=FakeNeedsRewrap)
     approvals: FakeApprovals = field(default_factory=FakeApprovals)
     recalls: FakeRecalls = field(default_factory=FakeRecalls)
     artifacts: FakeArtifacts = field(default_factory=FakeArtifacts)
