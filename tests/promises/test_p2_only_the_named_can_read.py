@@ -128,7 +128,7 @@ async def keys_at(site: LiveSite, transfer: TransferId) -> list[bytes]:
 
 
 async def test_the_whole_disk_of_the_origin_of_a_sealed_lane_opens_nothing(sealed_template: Path, tmp_path: Path) -> None:
-    """Catalog, store, log and keys of the origin, its own keys used where they fit: no content, no name inside, no artifact key."""
+    """Catalog, store, log, and its own keys used where they fit: no content, no name inside, no artifact key."""
     inside = tmp_path / "inside"
     inside.mkdir()
     source = secret_file(inside)
