@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from carnet.errors import CallerError, CarnetError, IntegrityError
 from carnet.limits import KIB, SEGMENT_BYTES_MAX, SEGMENT_RAW_BYTES_MAX
-from carnet.segment import HEADER_BYTES, OVERHEAD_BYTES, SegmentOpener, SegmentSealer, open_segment
+from carnet.segment import HEADER_BYTES, OVERHEAD_BYTES, SegmentOpener, SegmentSealer, check_container, open_segment
 from tests.vectors.blocks import expand, read_blocks, segment_of
 
 KEY = bytes(range(32))
@@ -197,3 +197,26 @@ def test_the_header_is_all_that_is_public() -> None:
 
     assert sealed[:HEADER_BYTES] == b"CSEG\1\1" + NONCE
     assert RAW[:16] not in sealed
+
+
+@given(raw=st.binary(min_size=1, max_size=3000), repeat=st.integers(1, 300), solo=st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_a_container_is_known_as_one_without_its_key(raw: bytes, repeat: int, solo: bool) -> None:
+    check_container(seal((raw * repeat)[:SEGMENT_RAW_BYTES_MAX], solo=solo), suite=1)
+
+
+@pytest.mark.parametrize(
+    "sealed",
+    [
+        b"",
+        b"CSEG",
+        seal()[:OVERHEAD_BYTES],
+        b"CIDX" + seal()[4:],
+        b"CSEG\2" + seal()[5:],
+        b"CSEG\1\2" + seal()[6:],
+        seal() + b"x",
+    ],
+)
+def test_what_is_no_container_is_known_as_none_without_a_key(sealed: bytes) -> None:
+    with pytest.raises(IntegrityError, match="E-FORMAT"):
+        check_container(sealed, suite=1)
