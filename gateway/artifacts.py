@@ -231,11 +231,15 @@ class Artifacts:
         return record
 
     def _absent(self, tx: Transaction, repository: Repository, tag: Tag) -> NotFound | Refused:
-        """Return the error for a name that points to nothing: perhaps it did until that was recalled."""
+        """Return the error for a name that points to nothing: perhaps it did until that was recalled, or it went elsewhere."""
         for transfer in tx.transfers_named(repository, tag, limit=_RECALLED_MAX):
             if transfer.state == "recalled" and self._services.site in transfer.destinations:
                 why = str(transfer.reasons[0]["text"]) if transfer.reasons else "no reason is kept"
                 return Refused("E-RECALLED", f"{repository}:{tag} was recalled: {why}")
+            if transfer.role == "origin" and self._services.site not in transfer.destinations:
+                goes = ", ".join(transfer.destinations)
+                said = f"{repository}:{tag} went from here to {goes}; it was not sent to be pulled here"
+                return NotFound("E-ARTIFACT-UNKNOWN", said, remedy=f"pull it at {goes}, or push it to the home site as well")
         return NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
 
     def _consumer(self, tx: Transaction, identity: SpiffeId) -> AgentStatement:

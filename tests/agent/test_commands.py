@@ -333,6 +333,27 @@ def test_doctor_finds_nothing_wrong_with_a_site_that_is_well(carnet: Carnet) -> 
     assert "FAIL" not in carnet.out
 
 
+def test_doctor_and_push_show_the_mode_of_a_lane(carnet: Carnet, patch: Path) -> None:
+    assert carnet("doctor") == 0
+    assert "home to dev (inspected)" in carnet.out
+    assert carnet.json("push", f"file:{patch}", "app:mode")["lane_mode"] == "inspected"
+    assert carnet("push", f"file:{patch}", "app:mode") == 0
+    assert "on lane home (inspected)" in carnet.out
+
+
+def test_a_push_that_insists_on_a_sealed_lane_is_refused_with_one_line_on_any_other(
+    carnet: Carnet, patch: Path, announced: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert carnet("push", "--sealed", f"file:{patch}", "app:sealed") == 2
+    assert "[E-NOT-PINNED]" in carnet.err
+    identity = json.loads((Path(announced["config"]).parent / "identity" / "identity.json").read_text())
+    monkeypatch.setenv("CARNET_ROOT_FINGERPRINT", identity["roots"])
+    assert carnet("push", "--sealed", f"file:{patch}", "app:sealed") == 2
+    assert "lane home is inspected" in carnet.err
+    assert "[E-LANE-MODE]" in carnet.err
+    assert carnet("artifact", "show", "app:sealed") == 8
+
+
 def test_inspect_says_what_a_source_is_and_what_would_be_decided(carnet: Carnet, patch: Path) -> None:
     document = carnet.json("inspect", f"file:{patch}", "app:v9", "--kind", "patch")
 
