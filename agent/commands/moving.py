@@ -1,13 +1,16 @@
 """`push`, `pull`, `inspect`: what a build server and a consumer run."""
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.commands.progress_line import ProgressMode, format_bytes, shown
 from agent.commands.terminal import get_config
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
+
+if TYPE_CHECKING:
+    from agent.push import PushResult
 
 _SUFFIXES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 _TIME_SUFFIXES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -105,17 +108,7 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
             async with shown(counters, ProgressMode.NONE if quiet else progress, "push"):
                 result = await run_push(session, opened, order, counters)
             elapsed = time.monotonic() - started
-            document = {
-                "transfer": result.view.model_dump(mode="json"),
-                "advice": result.advice.model_dump(mode="json"),
-                "bytes_read": counters.bytes_read,
-                "bytes_sent": counters.wire_bytes,
-                "bytes_saved": counters.saved,
-                "segments_sent": counters.segments_sent,
-                "elapsed_ms": int(elapsed * 1000),
-                "resumed": result.resumed,
-                "lane_mode": result.mode.value,
-            }
+            document = _document(result, elapsed)
             sent = (
                 f"  {format_bytes(counters.done)} of content, {format_bytes(counters.wire_bytes)} sent, "
                 f"{format_bytes(counters.saved)} were there already, {elapsed:.1f} s"
@@ -131,6 +124,21 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
             return status
 
     raise typer.Exit(wait_for(work()))
+
+
+def _document(result: "PushResult", elapsed: float) -> dict[str, Any]:
+    """Return what became of a push, for `--json`."""
+    return {
+        "transfer": result.view.model_dump(mode="json"),
+        "advice": result.advice.model_dump(mode="json"),
+        "bytes_read": result.progress.bytes_read,
+        "bytes_sent": result.progress.wire_bytes,
+        "bytes_saved": result.progress.saved,
+        "segments_sent": result.progress.segments_sent,
+        "elapsed_ms": int(elapsed * 1000),
+        "resumed": result.resumed,
+        "lane_mode": result.mode.value,
+    }
 
 
 def pull(

@@ -23,7 +23,7 @@ from gateway.commands.agents import _revoke
 from gateway.offline import open_site
 from gateway.proposals import Change, parse_lane, propose, sign_proposal, unsigned
 from tests.attacks.parties import Peers, noise, now, peers_of
-from tests.crossing.sites import ROOT_KEY, ROOTS, LiveSite, World, know_each_other, make_template, world_from
+from tests.crossing.sites import POLICIES, ROOT_KEY, ROOTS, LiveSite, World, know_each_other, make_template, world_from
 
 WAITS = {"classification": "internal", "purpose": "wait-at-release"}
 SEALED = "us-eu=us:eu:sealed"
@@ -241,8 +241,11 @@ async def test_the_site_takes_no_commit_that_gives_it_a_key_or_gives_the_destina
 async def test_a_revoked_agents_key_stays_where_it_is(sealed: World, tmp_path: Path) -> None:
     result = await sealed.push(f"file:{noise(tmp_path / 'a', 200_000)}", "eu:team/app:v1", declare=WAITS)
     await _revoke(sealed.us.directory, "agent", "key-stolen")
+    await sealed.us.stop()
+    sealed.us.set_policy(POLICIES["us"].replace("{purpose: wait-at-release}", "{purpose: nothing}"))
     async with open_site(sealed.us.directory) as opened:
         await opened.catalog.write(lambda tx: tx.queue_job("release", f"{result.view.transfer}/eu"))
+    await sealed.us.start()
 
     async def rules() -> list[object]:
         async with open_site(sealed.us.directory) as opened:

@@ -192,8 +192,7 @@ async def test_a_rule_of_the_origin_can_ask_whether_the_content_was_inspected(co
     blind = """
   - id: not-blind
     at: [offer]
-    when: {content.inspected: false}
-    unless: {label.scan: passed}
+    when: {content.inspected: false, label.scan: {present: false}}
     effect: deny
     reason: nobody here saw what is in it, and the sender attests nothing
 """
