@@ -1,6 +1,8 @@
 """A destination lost the KEM key that a release names: the key is wrapped again, and not one segment is sent again."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,16 +12,19 @@ import pytest
 from agent.bases import verify_sealed
 from agent.rewrap import rewrap
 from agent.session import Session, open_session
+from agent.settings import encode_settings
 from carnet.errors import IntegrityError, NotAuthorised, NotFound, PeerError
 from carnet.identifiers import SiteName, TransferId
 from carnet.messages import RewrapRequest, TransferView
 from carnet.release import make_release, site_recipient
+from gateway.commands.keys import _revoke_key
 from gateway.keyring import rotate_kem
 from gateway.offline import open_site
 from tests.crossing.sites import POLICIES, ROOTS, LiveSite, World, invite_agent, know_each_other, make_template, world_from
 from tests.crossing.test_resume import noise, push_recording
 from tests.promises.border import verified_log
 
+CARNET = Path(sys.executable).parent / "carnet"
 WAITS = {"classification": "public", "purpose": "wait-at-release"}
 
 
@@ -107,6 +112,53 @@ async def test_a_retry_by_the_sender_wraps_again_and_reads_no_source(sealed_worl
     await world.pull(world.eu, "app:v1", f"file:{tmp_path / 'out'}")
 
     assert (tmp_path / "out").read_bytes() == content
+
+
+async def test_a_key_that_was_stolen_from_the_destination_is_never_used_and_the_sender_wraps_to_the_next(
+    sealed_world: World, tmp_path: Path
+) -> None:
+    world, source = sealed_world, noise(tmp_path / "a", 900_000)
+    first = await world.push(f"file:{source}", "eu:app:v1", declare=WAITS)
+    await world.eu.stop()
+    await _revoke_key(world.eu.directory, "kem-1", "key-stolen")
+    await world.eu.start()
+    await release_now(world)
+    async with open_session(world.us.agent) as session:
+        await session.client.retry(first.view.transfer)
+        await session.client.wait(first.view.transfer, lambda view: view.deliveries[0].state == "needs-rewrap", 20)
+        again, sent = await push_recording(session, source, "eu:app:v1", declare=WAITS)
+    await world.eu.stop()
+    destination = await verified_log(world.eu)
+
+    assert (again.view.deliveries[0].state, sent) == ("delivered", [])
+    assert destination["key-unwrapped"] == 1
+
+
+async def carnet(world: World, *arguments: str) -> tuple[int, str]:
+    """Run `carnet` at us with the settings of its agent; return exit status and what it printed."""
+    agent = world.us.agent
+    config = world.root / "carnet.toml"
+    config.write_text(encode_settings(agent.url, agent.site, agent.identity_dir, agent.root_fingerprint))
+    process = await asyncio.create_subprocess_exec(
+        *(CARNET, "--config", config, *arguments),
+        env={name: value for name, value in os.environ.items() if not name.startswith("CARNET_")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+async def test_the_command_that_the_reason_names_ends_the_wait(sealed_world: World, tmp_path: Path) -> None:
+    world = sealed_world
+    waiting = await waiting_for_a_wrap(world, noise(tmp_path / "a", 1000))
+    shown = await carnet(world, "transfer", "show", waiting.transfer)
+    retried = await carnet(world, "transfer", "retry", waiting.transfer)
+    status, said = await carnet(world, "transfer", "wait", waiting.transfer)
+
+    assert f"carnet transfer retry {waiting.transfer}" in shown[1]
+    assert retried[0] == 0
+    assert (status, "-> eu: delivered" in said) == (0, True)
 
 
 async def test_who_waits_is_told_what_to_do_and_both_logs_have_it(sealed_world: World, tmp_path: Path) -> None:
