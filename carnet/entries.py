@@ -68,6 +68,12 @@ class EntryType(StrEnum):
     ARTIFACT_VISIBLE = "artifact-visible"
     ARTIFACT_DELETED = "artifact-deleted"
     STORE_CHECKED = "store-checked"
+    SLIP_SIGNED = "slip-signed"
+    SLIP_TAKEN = "slip-taken"
+    SEGMENTS_RECEIVED = "segments-received"
+    SEGMENTS_DELETED = "segments-deleted"
+    PASSAGE_ENDED = "passage-ended"
+    ALARM = "alarm"
 
 
 class LogEntry(WireModel):

@@ -36,6 +36,8 @@ CODES: Final[dict[str, str]] = {
     "E-LOG": "the log does not verify; keep a copy of its directory and tell an auditor",
     "E-BASE": "push again without that base; the agent does so by itself",
     "E-SOURCE-CHANGED": "the source changed while it was read; push again when it is at rest",
+    "E-LETTER": "a relay changed or moved a letter, or its writer is faulty; the log names the relay",
+    "E-RELAY": "the next route is tried by itself; ask the operator of the relay named what became of the passage",
     # policy
     "E-HELD": "wait for what is missing, or ask the persons named; `carnet transfer show` tells both",
     "E-APPROVALS": "collect the approvals that are missing with `carnet approve`; `carnet transfer show` names roles and people",

@@ -137,6 +137,19 @@ class TransferId(_Name):
         return bytes.fromhex(self)
 
 
+class PassageId(_Name):
+    """128 random bits as 32 lower-case hex digits, made by the origin: one use of one route by one delivery."""
+
+    __slots__ = ()
+    pattern = re.compile(r"[0-9a-f]{32}")
+    what = "passage id (32 hex digits)"
+
+    @property
+    def raw(self) -> bytes:
+        """The 16 bytes."""
+        return bytes.fromhex(self)
+
+
 class SegmentId(_Name):
     """The hash of a whole sealed segment: `b3-` (BLAKE3) or `s2-` (SHA-256) and 64 hex digits."""
 

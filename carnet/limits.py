@@ -55,6 +55,11 @@ INDEX_DEPTH_MAX: Final = 3
 MANIFESTS_MAX: Final = 2_000
 """Manifests reached from one artifact."""
 
+SLIP_SEGMENTS_MAX: Final = 8_192
+"""Segments of one routing slip: about 8 GiB; a passage has as many slips as it needs."""
+LETTER_BYTES_MAX: Final = 62 * MIB
+"""A letter's envelope with its length field: padded and sealed it is still below COMMIT_BYTES_MAX."""
+
 DESTINATIONS_MAX: Final = 16
 """Destinations of one waybill."""
 LOG_ENTRY_BYTES_MAX: Final = 4 * KIB

@@ -187,6 +187,16 @@ class ApprovedHold(Message):
     approvals: Annotated[tuple[EnvelopeJson, ...], Field(max_length=_APPROVALS_MAX)]
 
 
+class SlipRequest(Message):
+    """A routing slip for the next site on a passage, and the proof that it is in the signer's log."""
+
+    bytes_max: ClassVar[int] = 2 * REQUEST_JSON_BYTES_MAX
+    slip: EnvelopeJson
+    proof: EntryProof
+    revocations: EnvelopeJson | None = None
+    """The sender's newest revocation set."""
+
+
 class KeyReleaseMessage(Message):
     """Origin to destination: the key, the decision that lets it go, and the proof; and the approvals that it rests on."""
 

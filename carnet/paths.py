@@ -13,7 +13,7 @@ Example:
 
 from typing import Final
 
-from carnet.identifiers import Repository, SegmentId, Tag, TransferId
+from carnet.identifiers import PassageId, Repository, SegmentId, Tag, TransferId
 
 REQUEST_HEADER: Final = "Carnet-Request"
 """The request id, in every answer."""
@@ -37,6 +37,7 @@ TRANSFERS: Final = "/v1/transfers"
 RECALLS: Final = "/v1/recalls"
 ARTIFACTS: Final = "/v1/artifacts"
 SEGMENTS: Final = "/v1/segments"
+PASSAGES: Final = "/v1/passages"
 TRUST: Final = "/v1/trust"
 REVOCATIONS: Final = "/v1/revocations"
 ENROLL: Final = "/v1/enroll"
@@ -48,6 +49,8 @@ METRICS: Final = "/metrics"
 
 TRANSFER_PATTERN: Final = r"/v1/transfers/(?P<transfer>[0-9a-f]{32})"
 SEGMENT_COMPONENT: Final = r"(?P<segment>(?:b3|s2)-[0-9a-f]{64})"
+PASSAGE_PATTERN: Final = r"/v1/passages/(?P<passage>[0-9a-f]{32})"
+LETTER_COMPONENT: Final = r"letters/(?P<direction>onward|back)/(?P<number>0|[1-9][0-9]{0,8})"
 ARTIFACT_PATTERN: Final = r"/v1/artifacts/(?P<repository>[a-z0-9._/-]{1,255}):(?P<tag>[A-Za-z0-9_.-]{1,128})"
 CHECKPOINT: Final = "/log/checkpoint"
 TILE_PATTERN: Final = (
@@ -70,6 +73,21 @@ def transfer_segment(of: TransferId, segment_id: SegmentId) -> str:
 def transfer_action(of: TransferId, action: str) -> str:
     """Return the path of `rows`, `commit`, `cancel`, `recall`, `retry`, `releases`, `approvals` or `messages` of a transfer."""
     return f"{TRANSFERS}/{of}/{action}"
+
+
+def passage_slips(of: PassageId) -> str:
+    """Return the path to POST a routing slip of a passage to."""
+    return f"{PASSAGES}/{of}/slips"
+
+
+def passage_segment(of: PassageId, segment_id: SegmentId) -> str:
+    """Return the path to PUT a segment of a passage to."""
+    return f"{PASSAGES}/{of}/segments/{segment_id}"
+
+
+def passage_letter(of: PassageId, direction: str, number: int) -> str:
+    """Return the path to PUT a letter of a passage to; `direction` is `onward` or `back`."""
+    return f"{PASSAGES}/{of}/letters/{direction}/{number}"
 
 
 def artifact(repository: Repository, tag: Tag) -> str:

@@ -55,7 +55,7 @@ def release_info(packing: PackingList, recipient: SpiffeId, key_digest: str) -> 
     Raises:
         PeerError: E-FORMAT if the packing list's suite is unknown.
     """
-    return _join(
+    return join_info(
         RELEASE_LABEL,
         bytes((check_suite(packing.suite),)),
         packing.transfer.raw,
@@ -170,7 +170,7 @@ class ResumeKeys(Statement):
 
     def info(self) -> bytes:
         """Return what the wrap is bound to: every field but the wrap itself and the time."""
-        return _join(
+        return join_info(
             RESUME_LABEL,
             bytes((check_suite(self.suite),)),
             self.agent.encode("ascii"),
@@ -203,8 +203,8 @@ def _check_commitment(packing: PackingList, artifact_key: bytes) -> None:
         raise IntegrityError("E-COMMITMENT", f"the key is not the one that packing list {packing.digest} commits to")
 
 
-def _join(*fields: bytes) -> bytes:
-    """Return `fields` with a u16 length before each, so that no two lists of fields give the same bytes."""
+def join_info(*fields: bytes) -> bytes:
+    """Return the `info` of a wrap: `fields` with a u16 length before each, so that no two lists of fields give the same bytes."""
     if any(len(field) > _FIELD_BYTES_MAX for field in fields):
         raise ValueError("a field of an info string is longer than 65535 bytes")
     return b"".join(len(field).to_bytes(2, "big") + field for field in fields)

@@ -35,6 +35,7 @@ _ROOT_KEYS_MAX = 32
 _SUITES_MAX = 8
 _URLS_MAX = 16
 _ROLES_MAX = 32
+_ROUTES_MAX = 16
 _PEM_CHARS_MAX = 64_000
 _PEM_START = "-----BEGIN CERTIFICATE-----\n"
 
@@ -121,16 +122,35 @@ class ReleaseFloor(WireModel):
     cosignatures: Annotated[int, Field(ge=0, le=_ROLES_MAX, strict=True)] = 0
 
 
+class Carriage(StrEnum):
+    """How relays carry: pass each segment on while others still come, or keep all of a slip until it is whole."""
+
+    TRANSIT = "transit"
+    STORE = "store"
+
+
+class Route(WireModel):
+    """One way of a lane: the relays in the order they are passed, none for the direct way."""
+
+    relays: Annotated[tuple[SiteName, ...], Field(max_length=DESTINATIONS_MAX), Unique] = ()
+    carriage: Carriage = Carriage.TRANSIT
+
+
 class Lane(WireModel):
-    """A directed way from `origin` to `destinations`, perhaps over `relays`, in the order they are passed."""
+    """A directed way from `origin` to `destinations`, by the first of `routes` that can be used."""
 
     name: LaneName
     origin: SiteName
     destinations: Annotated[tuple[SiteName, ...], Field(min_length=1, max_length=DESTINATIONS_MAX), Unique]
-    relays: Annotated[tuple[SiteName, ...], Field(max_length=DESTINATIONS_MAX), Unique] = ()
+    routes: Annotated[tuple[Route, ...], Field(min_length=1, max_length=_ROUTES_MAX), Unique] = (Route(),)
     mode: LaneMode
     suites: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=_SUITES_MAX), Unique]
     release_floor: ReleaseFloor = ReleaseFloor()
+
+    @property
+    def relays(self) -> tuple[SiteName, ...]:
+        """Every relay of any route, once."""
+        return tuple(dict.fromkeys(relay for route in self.routes for relay in route.relays))
 
     @property
     def sites(self) -> tuple[SiteName, ...]:

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from carnet.errors import CarnetError
 from carnet.flow.client import PeerClient
@@ -29,6 +29,7 @@ from gateway.changes import Changes
 from gateway.clock import SystemClock
 from gateway.commit import Commit
 from gateway.counted_client import CountedPeerClient
+from gateway.courier import DirectCourier
 from gateway.deliver import Deliver
 from gateway.enrolment import Enrolment, SiteFacts
 from gateway.expire import Expire
@@ -43,6 +44,9 @@ from gateway.keyring import FileKeyring
 from gateway.maintenance import INTERVAL_S, Maintenance
 from gateway.needs_rewrap import NeedsRewrap
 from gateway.offline import row_seal
+from gateway.passages.opening import Opening
+from gateway.passages.passing import Passing
+from gateway.passages.taking import Passages
 from gateway.peers import Peers
 from gateway.policies import PolicyBook
 from gateway.policy_record import record_policy
@@ -79,6 +83,7 @@ class Gateway:
 
     receive: Receive
     inbound: Inbound
+    passages: Passages
     transfers: Transfers
     needs_rewrap: NeedsRewrap
     approvals: Approvals
@@ -130,17 +135,17 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
             policies=policies,
             access=Access(),
             peer=peers.client,
-            courier=Routes(peers, store),
+            courier=DirectCourier(peers.client, store),
             bounds=_bounds(settings),
             reserve=reserve,
         )
+        services = replace(services, courier=Routes(services))
         changes = Changes()
-        facts = SiteFacts(settings.trust_domain, settings.site, settings.operator)
         enrolment = Enrolment(
-            catalog=catalog, log=log, keyring=keyring, authority=authority, trust=trust, facts=facts, clock=clock
+            catalog=catalog, log=log, keyring=keyring, authority=authority, trust=trust, facts=_facts(settings), clock=clock
         )
         gateway = _gateway(services, changes, enrolment, log)
-        worker = _worker(catalog, services, settings, metrics)
+        worker = _worker(catalog, services, gateway.inbound, settings, metrics)
         await stack.enter_async_context(_watched(settings, paths, services, metrics))
         upkeep = Maintenance(settings, paths, authority, keyring, catalog, log, trust, clock)
         stack.callback(catalog.subscribe(_listener(worker, changes)))
@@ -169,11 +174,17 @@ async def _publish_the_rest(log: TransparencyLog, seconds: float) -> None:
             await log.settled()
 
 
+def _facts(settings: GatewaySettings) -> SiteFacts:
+    return SiteFacts(settings.trust_domain, settings.site, settings.operator)
+
+
 def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: TransparencyLog) -> Gateway:
+    inbound = Inbound(services)
     transfers = Transfers(services, changes)
     return Gateway(
         receive=Receive(services, Commit(services)),
-        inbound=Inbound(services),
+        inbound=inbound,
+        passages=Passages(services, inbound),
         transfers=transfers,
         needs_rewrap=NeedsRewrap(services),
         approvals=Approvals(services, transfers),
@@ -215,12 +226,18 @@ def _bounds(settings: GatewaySettings) -> Bounds:
         uncommitted_bytes_max=limits.uncommitted_bytes_max,
         unfinished_bytes_max=limits.unfinished_bytes_max,
         pinned_bytes_max=limits.pinned_bytes_max,
+        relaying=settings.relaying,
+        relay_transfers_max=limits.relay_transfers_max,
+        relay_bytes_max=limits.relay_bytes_max,
+        relay_s=settings.timeouts.relay_s,
+        route_rest_s=settings.timeouts.route_rest_s,
     )
 
 
-def _handlers(services: Services) -> dict[str, Handler]:
+def _handlers(services: Services, inbound: Inbound) -> dict[str, Handler]:
     """Name the handler of every kind of job."""
     needs_rewrap = NeedsRewrap(services)
+    passing, opening = Passing(services), Opening(services, inbound)
     admit, forward, release, deliver, tell = (
         Admit(services),
         Forward(services),
@@ -243,6 +260,9 @@ def _handlers(services: Services) -> dict[str, Handler]:
         "tell-delivered": tell.delivered,
         "tell-decision": tell.decision,
         "review": Expire(services).review,
+        "pass-on": passing.on,
+        "pass-back": passing.back,
+        "open-letters": opening.run,
     }
 
 
@@ -296,10 +316,10 @@ async def _watched(settings: GatewaySettings, paths: SitePaths, services: Servic
             measuring.cancel()
 
 
-def _worker(catalog: SqliteCatalog, services: Services, settings: GatewaySettings, metrics: Metrics) -> Worker:
+def _worker(catalog: SqliteCatalog, services: Services, inbound: Inbound, settings: GatewaySettings, metrics: Metrics) -> Worker:
     return Worker(
         CatalogJobQueue(catalog),
-        _handlers(services),
+        _handlers(services, inbound),
         clock=services.clock,
         concurrency=_JOBS,
         drain_s=settings.timeouts.drain_s,

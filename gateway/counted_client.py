@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from carnet.flow.client import PeerClient
-from carnet.identifiers import SegmentId, TransferId
+from carnet.identifiers import PassageId, SegmentId, TransferId
 
 
 class CountedPeerClient(PeerClient):
@@ -20,5 +20,11 @@ class CountedPeerClient(PeerClient):
     ) -> bool:
         """Send a segment; see `PeerClient.put_segment`."""
         is_new = await super().put_segment(transfer, segment, body, row)
+        self._sent(len(body))
+        return is_new
+
+    async def pass_segment(self, passage: PassageId, segment: SegmentId, body: bytes) -> bool:
+        """Hand a segment on; see `PeerClient.pass_segment`."""
+        is_new = await super().pass_segment(passage, segment, body)
         self._sent(len(body))
         return is_new

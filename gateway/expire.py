@@ -17,6 +17,7 @@ from carnet.recall import RecallCause
 from carnet.transfer import DELIVERY, MACHINES, is_ended, may, step
 from gateway.approving import HOLDS, decide_again, open_hold, queue_review
 from gateway.forward import parse_delivery_key
+from gateway.passages.ending import end_overdue
 from gateway.ports import Transaction
 from gateway.recall_signing import announce
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
@@ -46,6 +47,7 @@ class Expire:
             return orphans
 
         services = self._services
+        await end_overdue(services)
         if await services.catalog.read(lambda tx: bool(tx.overdue(limit=1))):
             await services.remove_unneeded(await services.catalog.write(change))
 

@@ -15,6 +15,7 @@ from carnet.entries import EntryType
 from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.keys import KemPrivateKey, SigningKey
 from carnet.proof import EntryProof
+from gateway.passage_rows import PassageRows
 from gateway.records import (
     ArtifactRecord,
     DeliveryRecord,
@@ -69,7 +70,7 @@ class BlobStore(BlobReader, Protocol):
         ...
 
 
-class Transaction(Protocol):
+class Transaction(PassageRows, Protocol):
     """One consistent view of the catalog; in `Catalog.write`, one atomic change of it."""
 
     @property

@@ -24,7 +24,19 @@ from carnet.limits import TRUST_BUNDLE_BYTES_MAX
 from carnet.statement import parse_model
 from carnet.suites import SUITE_1
 from carnet.timestamps import format_time
-from carnet.trust import ApprovalFloor, Lane, LaneMode, Person, ReleaseFloor, Roots, Site, SiteCard, TrustBundle
+from carnet.trust import (
+    ApprovalFloor,
+    Carriage,
+    Lane,
+    LaneMode,
+    Person,
+    ReleaseFloor,
+    Roots,
+    Route,
+    Site,
+    SiteCard,
+    TrustBundle,
+)
 
 EXPIRES_DAYS: Final = 90
 """Default life of a bundle; the workflow of renewing it is one `propose --from`, the signatures, one import a site."""
@@ -120,21 +132,36 @@ def parse_public(text: str) -> VerifyingKey:
 
 
 def parse_lane(text: str) -> Lane:
-    """Return the lane in `NAME=ORIGIN:DEST[,DEST]...[:sealed]`; raise `CallerError` E-USAGE otherwise."""
+    """Return the lane in `NAME=ORIGIN:DEST[,DEST]...[:MODE[:ROUTE[/ROUTE]...]]`; raise `CallerError` E-USAGE otherwise.
+
+    MODE is `inspected` or `sealed`; ROUTE is `direct` or `RELAY[+RELAY]...[@store]`, and the first that can be used is taken.
+    """
     name, _, way = text.partition("=")
     pieces = way.split(":")
-    if not name or len(pieces) not in {2, 3} or pieces[2:] not in ([], ["sealed"], ["inspected"]):
-        raise CallerError("E-USAGE", f"not a lane: {ascii(text)[:120]}", remedy="write NAME=ORIGIN:DEST[,DEST]...[:sealed]")
+    if not name or len(pieces) not in {2, 3, 4} or pieces[2:3] not in ([], ["sealed"], ["inspected"]):
+        remedy = "write NAME=ORIGIN:DEST[,DEST]...[:sealed], or ...:inspected:RELAY[+RELAY]...[@store][/direct] over relays"
+        raise CallerError("E-USAGE", f"not a lane: {ascii(text)[:120]}", remedy=remedy)
     try:
         return Lane(
             name=LaneName(name),
             origin=SiteName(pieces[0]),
             destinations=tuple(SiteName(site) for site in pieces[1].split(",")),
             mode=LaneMode(pieces[2]) if pieces[2:] else LaneMode.INSPECTED,
+            routes=tuple(_parse_route(route) for route in pieces[3].split("/")) if pieces[3:] else (Route(),),
             suites=(SUITE_1,),
         )
     except ValidationError as error:
         raise CallerError("E-USAGE", f"lane {ascii(name)[:80]}: {_first(error)}") from None
+
+
+def _parse_route(text: str) -> Route:
+    relays, mark, carriage = text.partition("@")
+    if text == "direct":
+        return Route()
+    return Route(
+        relays=tuple(SiteName(site) for site in relays.split("+")),
+        carriage=Carriage(carriage) if mark else Carriage.TRANSIT,
+    )
 
 
 def parse_person(text: str) -> Person:

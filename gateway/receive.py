@@ -302,8 +302,6 @@ def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None
     if elsewhere:
         known = ", ".join(lane.destinations)
         raise CallerError("E-REQUEST", f"lane {lane.name} goes to {known}, not to {', '.join(elsewhere)}")
-    if lane.relays:
-        raise CallerError("E-LANE-MODE", f"lane {lane.name} has {len(lane.relays)} relays; lanes without relays are carried")
 
 
 def _advice(judgements: list[Judgement]) -> Advice:

@@ -41,6 +41,16 @@ class Bounds:
     """Sealed bytes that all unfinished transfers of one identity may bring in together: 8 TiB."""
     pinned_bytes_max: int = 1 << 43
     """Bytes of segments that are here already and that one transfer of another site may keep here: 8 TiB."""
+    relaying: bool = True
+    """Whether this site carries for others."""
+    relay_transfers_max: int = 256
+    """Open passages that this site relays for one peer."""
+    relay_bytes_max: int = 1 << 40
+    """Sealed bytes that this site holds, or has promised to take, for one peer: 1 TiB."""
+    relay_s: float = 3_600.0
+    """Seconds that relays may take without anything arriving, beside the time for the bytes."""
+    route_rest_s: float = 900.0
+    """Seconds for which a route that failed is not used."""
 
 
 @dataclass(frozen=True)

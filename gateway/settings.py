@@ -99,6 +99,10 @@ class Limits(_Section):
     """Sealed bytes that all unfinished transfers of one identity may bring in together."""
     pinned_bytes_max: Annotated[int, Field(ge=1)] = 8 * _TIB
     """Bytes of segments that are here already and that one transfer of another site may keep here."""
+    relay_transfers_max: Annotated[int, Field(ge=1)] = 256
+    """Passages of one peer that this site relays at a time."""
+    relay_bytes_max: Annotated[int, Field(ge=1)] = _TIB
+    """Sealed bytes that this site, as a relay, holds or has promised to take for one peer."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024
     """Open connections in all."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64
@@ -124,6 +128,10 @@ class Timeouts(_Section):
     """From the first to the last byte of any body."""
     idle_s: Seconds = 75.0
     """Keep-alive without a request."""
+    relay_s: Seconds = 3_600.0
+    """What this site sends over relays: without anything arriving for so long, the route is given up."""
+    route_rest_s: Seconds = 900.0
+    """A route that was given up is not used for so long."""
     drain_s: Seconds = 15.0
     """From SIGTERM until unfinished requests are cut."""
     body_bytes_per_s_min: Annotated[int, Field(ge=0)] = 16 * 1024
@@ -163,6 +171,8 @@ class GatewaySettings(FileSettings):
     credentials_dir: Path | None = None
     """Where signing.key, at-rest.key and issuing.key are read from instead of the site directory, if they are there."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    relaying: bool = True
+    """Whether the site carries sealed transfers of others as a relay, where the trust bundle puts it on a route."""
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     telemetry: Telemetry = Telemetry()

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from carnet import paths
 from carnet.encoding import encode_base64
 from carnet.errors import PeerError, Unavailable
-from carnet.identifiers import Digest, Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.identifiers import Digest, PassageId, Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.letter import Direction
 from carnet.limits import LOG_ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX
 from carnet.messages import (
     ApprovalRequests,
@@ -40,6 +41,7 @@ from carnet.messages import (
     RewrapRequest,
     SealedArtifact,
     SiteMessage,
+    SlipRequest,
     TransferList,
     TransferView,
     TrustResponse,
@@ -284,6 +286,48 @@ class PeerClient:
                 method="POST",
                 path=paths.transfer_action(transfer, "messages"),
                 body=message.encode(),
+                statuses=frozenset({_NO_CONTENT}),
+                bytes_max=0,
+            )
+        )
+
+    # over relays
+
+    async def pass_slip(self, passage: PassageId, request: SlipRequest) -> None:
+        """Hand a routing slip to the next site on a passage."""
+        await self._link.call(
+            self._call(
+                method="POST",
+                path=paths.passage_slips(passage),
+                body=request.encode(),
+                statuses=frozenset({_NO_CONTENT}),
+                bytes_max=0,
+            )
+        )
+
+    async def pass_segment(self, passage: PassageId, segment: SegmentId, body: bytes) -> bool:
+        """Hand a segment to the next site on a passage; True if it is new there. It is durable there once this returns."""
+        reply = await self._link.call(
+            self._call(
+                method="PUT",
+                path=paths.passage_segment(passage, segment),
+                body=body,
+                content_type=paths.BINARY_TYPE,
+                statuses=frozenset({_OK, _CREATED}),
+                bytes_max=0,
+            )
+        )
+        return reply.status == _CREATED
+
+    async def pass_letter(self, passage: PassageId, direction: Direction, number: int, slips: int, body: bytes) -> None:
+        """Hand a sealed letter to a neighbour on a passage; a repeated number changes nothing."""
+        await self._link.call(
+            self._call(
+                method="PUT",
+                path=paths.passage_letter(passage, direction.value, number),
+                query=[("slips", str(slips))],
+                body=body,
+                content_type=paths.BINARY_TYPE,
                 statuses=frozenset({_NO_CONTENT}),
                 bytes_max=0,
             )

@@ -145,6 +145,78 @@ readers = Table(
     sqlite_with_rowid=False,
 )
 
+passages = Table(
+    "passages",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("transfer", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("way", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("carriage", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("moved_at", BigInteger, nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("delete_by", BigInteger, nullable=False),
+    Column("slips", BigInteger, nullable=False),
+    Column("alarm", Text),
+    Index(None, "transfer", "created_at"),
+    Index(None, "before", "state"),
+    Index(None, "state", "delete_by"),
+    Index(None, "lane", "state", "moved_at"),
+)
+"""No foreign key to transfers: a relay has the passage alone."""
+
+
+def _passage_key() -> Column[str]:
+    return Column("passage", Text, ForeignKey("passages.id", ondelete="CASCADE"), primary_key=True, nullable=False)
+
+
+slips = Table(
+    "slips",
+    metadata,
+    _passage_key(),
+    Column("number", BigInteger, primary_key=True),
+    Column("taken", LargeBinary),
+    Column("signed", LargeBinary),
+    Column("entry", BigInteger),
+    Column("passed", Boolean, nullable=False),
+)
+
+carried_segments = Table(
+    "carried_segments",
+    metadata,
+    _passage_key(),
+    Column("segment", LargeBinary, primary_key=True),
+    Column("slip", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Index(None, "segment", "state"),
+    Index(None, "passage", "state", "slip"),
+    sqlite_with_rowid=False,
+)
+"""`state` is `due` before the segment is here, `here`, or `passed` when the next site has it."""
+
+letters = Table(
+    "letters",
+    metadata,
+    _passage_key(),
+    Column("direction", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("slips", BigInteger, nullable=False),
+    Column("due", Boolean, nullable=False),
+    Column("name", Text),
+    Column("job", Text),
+    Column("answered_at", BigInteger),
+    Column("kind", Text),
+    Column("answer", LargeBinary),
+    Index(None, "passage", "name"),
+)
+
 artifacts = Table(
     "artifacts",
     metadata,

@@ -33,11 +33,13 @@ _ROWS = Statement(
     .limit(LIMIT)
 )
 _FORGET_ROWS = Statement(delete(schema.segment_rows).where(_r.transfer == bindparam("transfer")))
+_carried = schema.carried_segments.c
 _other = schema.transfer_segments.alias("other")
 _ONLY_ITS_OWN = Statement(
     select(_u.segment).where(
         _u.transfer == bindparam("transfer"),
         ~exists().where(_other.c.segment == _u.segment, _other.c.transfer != _u.transfer),
+        ~exists().where(_carried.segment == _u.segment, _carried.state == "here"),
     )
 )
 _SHARERS = Statement(

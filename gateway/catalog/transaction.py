@@ -6,11 +6,12 @@ Rules:      1. it is `gateway.ports.Transaction` and what jobs and log need besi
 from gateway.catalog.artifacts import Artifacts
 from gateway.catalog.identities import Identities
 from gateway.catalog.log_rows import LogRows
+from gateway.catalog.passages import Passages
 from gateway.catalog.segments import Segments
 from gateway.catalog.tallies import Tallies
 from gateway.catalog.transfers import Documents, Transfers
 from gateway.catalog.work import Work
 
 
-class SqliteTransaction(Transfers, Documents, Segments, Artifacts, Identities, Work, LogRows, Tallies):
+class SqliteTransaction(Transfers, Documents, Segments, Passages, Artifacts, Identities, Work, LogRows, Tallies):
     """Implements `Transaction` on SQLite."""

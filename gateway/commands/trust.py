@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from carnet.trust import Route
 from gateway.commands.keys import revoked
 from gateway.commands.terminal import Directory
 
@@ -232,8 +233,12 @@ def lane_line(lane: "Lane") -> str:
     """Return one lane as a person reads it."""
     from carnet.approval import described, floor_needs
 
-    relays = f"  over {','.join(lane.relays)}" if lane.relays else ""
+    relays = f"  {' or '.join(_route(route) for route in lane.routes)}" if lane.relays else ""
     needs = described(floor_needs(lane.release_floor))
     cosigned = f"  {lane.release_floor.cosignatures} cosignatures" if lane.release_floor.cosignatures else ""
     asks = f"  approvals: {needs}" if needs else ""
     return f"lane    {lane.name}  {lane.origin} -> {','.join(lane.destinations)}  {lane.mode.value}{relays}{asks}{cosigned}"
+
+
+def _route(route: Route) -> str:
+    return f"over {','.join(route.relays)} ({route.carriage})" if route.relays else "direct"

@@ -17,7 +17,7 @@ from carnet.errors import CallerError, NotAuthenticated, PeerError, Unavailable
 from carnet.identifiers import Repository, SegmentId, SpiffeId, Tag, TransferId
 from carnet.limits import KIB, MIB, ROW_HEADER_CHARS_MAX, SEGMENT_BYTES_MAX, TEXT_CHARS_MAX
 from carnet.messages import Message
-from carnet.paths import JSON_TYPE, PAGE_DEFAULT, PAGE_MAX, REQUEST_HEADER, ROW_HEADER
+from carnet.paths import BINARY_TYPE, JSON_TYPE, PAGE_DEFAULT, PAGE_MAX, REQUEST_HEADER, ROW_HEADER
 from gateway.http.admission import Admission
 from gateway.http.bodies import SegmentBuffers, read_body, send_bytes
 from gateway.http.bounds import Bounds
@@ -135,6 +135,17 @@ class Exchange:
         async with self._large_body():
             body = await self.body()
             return await asyncio.to_thread(kind.parse, body, bytes_max=self.body_bytes_max)
+
+    async def octets(self) -> bytes:
+        """Return the body as bytes; raise `PeerError` E-REQUEST if it is called anything else."""
+        content_type = self.request.content_type
+        if content_type != BINARY_TYPE:
+            raise PeerError("E-REQUEST", f"Content-Type: got {ascii(content_type)[:80]}, expected {BINARY_TYPE}")
+        length = self.request.content_length
+        if length is not None and length <= _LARGE_BYTES:
+            return await self.body()
+        async with self._large_body():
+            return await self.body()
 
     @asynccontextmanager
     async def _large_body(self) -> AsyncIterator[None]:

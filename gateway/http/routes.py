@@ -15,8 +15,8 @@ from carnet import paths
 from carnet.errors import NotAuthorised, NotFound
 from carnet.identifiers import SpiffeId
 from carnet.limits import COMMIT_BYTES_MAX, ENROLL_BYTES_MAX, REQUEST_JSON_BYTES_MAX, SEGMENT_BYTES_MAX
-from carnet.messages import SiteMessage
-from gateway.http import artifacts, enrolment, health, log, transfers
+from carnet.messages import SiteMessage, SlipRequest
+from gateway.http import artifacts, enrolment, health, log, passages, transfers
 from gateway.http.exchange import Exchange
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[web.StreamResponse]]
@@ -49,6 +49,7 @@ def _route(method: str, pattern: str, handler: Handler, audience: frozenset[str]
 
 
 _ONE = paths.TRANSFER_PATTERN
+_PASSAGE = paths.PASSAGE_PATTERN
 _SEGMENT_OF_TRANSFER = f"{_ONE}/segments/{paths.SEGMENT_COMPONENT}"
 
 ROUTES: Final = (
@@ -70,6 +71,9 @@ ROUTES: Final = (
     _route("GET", f"{_ONE}/approvals", transfers.approval_requests, PEOPLE),
     _route("POST", f"{_ONE}/approvals", transfers.approve, PEOPLE, REQUEST_JSON_BYTES_MAX),
     _route("GET", paths.RECALLS, transfers.recallable, PEOPLE),
+    _route("POST", f"{_PASSAGE}/slips", passages.take_slip, PEERS, SlipRequest.bytes_max),
+    _route("PUT", f"{_PASSAGE}/segments/{paths.SEGMENT_COMPONENT}", passages.put_segment, PEERS, SEGMENT_BYTES_MAX),
+    _route("PUT", f"{_PASSAGE}/{paths.LETTER_COMPONENT}", passages.put_letter, PEERS, COMMIT_BYTES_MAX),
     _route("GET", paths.ARTIFACTS, artifacts.list_artifacts, PEOPLE),
     _route("GET", paths.ARTIFACT_PATTERN, artifacts.show, PEOPLE),
     _route("DELETE", paths.ARTIFACT_PATTERN, artifacts.delete, PEOPLE),

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from carnet.identifiers import Digest, Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.identifiers import Digest, PassageId, Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.letter import Direction
 from carnet.messages import (
     ApprovalRequests,
     ApproveRequest,
@@ -29,6 +30,7 @@ from carnet.messages import (
     RewrapRequest,
     SealedArtifact,
     SiteMessage,
+    SlipRequest,
     TransferList,
     TransferView,
     TrustResponse,
@@ -76,6 +78,24 @@ class Inbound(Protocol):
 
     async def message(self, peer: SpiffeId, transfer: TransferId, message: SiteMessage) -> None:
         """Take a numbered message; a repeated one changes nothing."""
+        ...
+
+
+class Passages(Protocol):
+    """What the neighbours on a passage over relays hand over."""
+
+    async def take_slip(self, peer: SpiffeId, passage: PassageId, request: SlipRequest) -> None:
+        """Take a routing slip, and at a relay sign the next one."""
+        ...
+
+    async def put_segment(self, peer: SpiffeId, passage: PassageId, segment: SegmentId, data: bytearray | memoryview) -> bool:
+        """Keep a segment durably; True if it is new. `data` is the caller's again once this returns."""
+        ...
+
+    async def take_letter(
+        self, peer: SpiffeId, passage: PassageId, direction: Direction, number: int, slips: int, body: bytes
+    ) -> None:
+        """Keep a letter durably; a repeated number changes nothing."""
         ...
 
 
@@ -232,6 +252,11 @@ class Gateway(Protocol):
     @property
     def inbound(self) -> Inbound:
         """For peer gateways."""
+        ...
+
+    @property
+    def passages(self) -> Passages:
+        """For the neighbours on a passage."""
         ...
 
     @property

@@ -12,7 +12,7 @@ ASSEMBLERS = (
     "gateway.backing_up",
 )
 """What builds a site, keeps it going, or works on one that is not running: the only places that name concrete adapters."""
-PORTS = ("gateway.ports", "gateway.records", "gateway.settings")
+PORTS = ("gateway.ports", "gateway.records", "gateway.settings", "gateway.passage_rows", "gateway.passage_records")
 IMPURE = (
     *("aiohttp", "asyncio", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "shutil"),
     *("signal", "socket", "sqlalchemy", "sqlite3", "ssl", "stamina", "structlog", "subprocess", "tempfile", "threading", "time"),

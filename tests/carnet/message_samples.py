@@ -31,6 +31,7 @@ from carnet.messages import (
     SealedArtifact,
     SignedStep,
     SiteMessage,
+    SlipRequest,
     TransferList,
     TransferView,
     TrustResponse,
@@ -132,6 +133,10 @@ def forward_response(**changes: object) -> ForwardResponse:
 
 def site_message() -> SiteMessage:
     return SiteMessage(body=RecallMessage(number=1, recall=ENVELOPE, proof=entry_proof()))
+
+
+def slip_request() -> SlipRequest:
+    return SlipRequest(slip=ENVELOPE, proof=entry_proof())
 
 
 def transfer_view(**changes: object) -> TransferView:

@@ -7,21 +7,24 @@ from typing import TypeVar
 from carnet.approval import Approval, Verdict
 from carnet.decision import Decision, Gate, Outcome, Reason
 from carnet.errors import CarnetError
-from carnet.identifiers import Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
+from carnet.identifiers import Digest, LaneName, PassageId, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.keys import KemPrivateKey, SigningKey, key_commitment
+from carnet.letter import Direction, Letter, LetterKind, Place
 from carnet.packing import IndexPage, PackingList, SegmentList, SegmentSummary
 from carnet.recall import Recall, RecallCause
 from carnet.receipt import Deletion, Receipt, ReceiptKind, ReceiptSegments
 from carnet.revocation import RevocationSet, RevokedIdentity, RevokedKem, RevokedKey
-from carnet.trust import AgentStatement, KemStatement, Lane, LaneMode, Person, Roots, Site, TrustBundle
+from carnet.routing import RoutingSlip, encode_segments
+from carnet.trust import AgentStatement, Carriage, KemStatement, Lane, LaneMode, Person, Roots, Route, Site, TrustBundle
 from carnet.waybill import ArtifactKind, Declarations, Origin, Party, Waybill
 
 T = TypeVar("T")
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 AT, LATER = "2026-11-24T12:00:00Z", "2026-12-24T12:00:00Z"
 DOMAIN = "acme.example"
-US, EU = SiteName("us"), SiteName("eu")
+US, EU, SG = SiteName("us"), SiteName("eu"), SiteName("sg")
 TRANSFER = TransferId("0123456789abcdef" * 2)
+PASSAGE = PassageId("fedcba9876543210" * 2)
 AGENT = SpiffeId.make(DOMAIN, US, "agent", "build-1")
 ARTIFACT_KEY = bytes(range(32))
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
@@ -176,7 +179,7 @@ def deleted_receipt(**changes: object) -> Receipt:
 
 
 ROOT_KEYS = tuple(signing_key(number) for number in (201, 202, 203))
-SITE_KEYS = {US: signing_key(101), EU: signing_key(102)}
+SITE_KEYS = {US: signing_key(101), EU: signing_key(102), SG: signing_key(103)}
 
 
 def site(name: SiteName, **changes: object) -> Site:
@@ -194,6 +197,36 @@ def site(name: SiteName, **changes: object) -> Site:
 def lane(**changes: object) -> Lane:
     fields = {"name": "us-eu", "origin": US, "destinations": (EU,), "mode": LaneMode.INSPECTED, "suites": (1,)}
     return Lane(**(fields | changes))
+
+
+def relayed_bundle(**changes: object) -> TrustBundle:
+    """Return a bundle in which sg is a relay between us and eu."""
+    changes = {"routes": (Route(relays=(SG,)),)} | changes
+    return bundle(sites=(site(US), site(EU), site(SG)), lanes=(lane(**changes),))
+
+
+def slip(**changes: object) -> RoutingSlip:
+    """Return the slip with which us asks sg to carry two segments to eu."""
+    fields = {
+        "transfer": TRANSFER,
+        "passage": PASSAGE,
+        "number": 1,
+        "lane": LaneName("us-eu"),
+        "way": (US, SG, EU),
+        "site": SG,
+        "carriage": Carriage.TRANSIT,
+        "deadline": "2026-11-24T13:00:00Z",
+        "delete_by": "2026-11-25T13:00:00Z",
+        "segments": encode_segments(SegmentList.of([(segment(1), 70_000), (segment(2), 1_000_000)])),
+        "at": AT,
+    }
+    return RoutingSlip(**(fields | changes))
+
+
+def letter() -> Letter:
+    """Return the letter with which us ends the segments of a passage to eu."""
+    place = Place(transfer=TRANSFER, passage=PASSAGE, sender=US, recipient=EU, direction=Direction.ONWARD, number=3)
+    return Letter.at(place, LetterKind.COMMIT, b"{}")
 
 
 def bundle(**changes: object) -> TrustBundle:

@@ -24,6 +24,8 @@ EVERY = {
     "kem statement": samples.kem_statement(),
     "agent statement": samples.agent_statement(),
     "revocation set": samples.revocation_set(),
+    "routing slip": samples.slip(),
+    "letter": samples.letter(),
 }
 
 

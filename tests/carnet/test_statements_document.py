@@ -12,7 +12,7 @@ from carnet.receipt import Deletion
 from carnet.release import KeyRelease, ResumeKeys
 from carnet.revocation import RevokedIdentity, RevokedKem, RevokedKey
 from carnet.statement import Statement, WireModel
-from carnet.trust import Lane, Person, ReleaseFloor, Roots, Site, Witness
+from carnet.trust import Lane, Person, ReleaseFloor, Roots, Route, Site, Witness
 from carnet.waybill import Declarations, Descriptor, Origin, Party, Provenance
 from tests.carnet.test_statement import EVERY
 
@@ -21,7 +21,7 @@ QUOTED = set(re.findall(r"`([^`\n]+)`", TEXT))
 STATEMENTS: list[type[Statement]] = [ResumeKeys, *(type(one) for one in EVERY.values())]
 PARTS: list[type[WireModel]] = [
     *(Declarations, Descriptor, Origin, Party, Provenance),
-    *(Lane, Person, ReleaseFloor, Roots, Site, Witness),
+    *(Lane, Person, ReleaseFloor, Roots, Route, Site, Witness),
     *(KeyRelease, EntryProof, DecisionRequest, Deletion),
     *(RevokedIdentity, RevokedKem, RevokedKey),
 ]

@@ -1,6 +1,7 @@
-"""Two whole sites in this process, real but for the machine they run on: real TLS, disks, databases, agents.
+"""Whole sites in this process, real but for the machine they run on: real TLS, disks, databases, agents.
 
-A template of both sites is made once a session (keys, bundle, enrolled agents); each test gets a copy of it and runs it.
+Two of them, and relays between them where a test asks for some. A template of the sites is made once a session (keys, bundle,
+enrolled agents); each test gets a copy of it and runs it.
 """
 
 import asyncio
@@ -22,13 +23,14 @@ from agent.session import Session, open_session
 from agent.settings import AgentSettings
 from agent.sinks import open_sink
 from agent.sources import open_source
+from carnet.envelope import parse_envelope
 from carnet.flow.progress import Progress
 from carnet.identifiers import AgentName, Digest, LaneName, Repository, SiteName, Tag
 from carnet.invite import Invite
 from carnet.keys import SigningKey
 from carnet.messages import TransferView
 from carnet.oci import ArtifactKind
-from carnet.trust import HOME_LANE, Roots
+from carnet.trust import HOME_LANE, KemStatement, Roots
 from carnet.waybill import Declarations
 from gateway.assembly import serve
 from gateway.enrolment import InviteOrder, make_invite
@@ -121,6 +123,21 @@ rules:
 }
 
 
+RELAY_POLICY = """
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: relay, version: 1, owner: the tests}
+rules:
+  - id: nothing
+    at: [offer, receipt, release]
+    when: {purpose: nothing-goes-here}
+    effect: deny
+    reason: a relay decides about nothing
+    remedy: ask the tests
+"""
+JURISDICTIONS = {"us": "US", "eu": "DE", "sg": "SG", "jp": "JP"}
+
+
 @dataclass
 class LiveSite:
     """A site of one test: its directory, its settings, and whether it runs."""
@@ -132,16 +149,17 @@ class LiveSite:
     telemetry: Telemetry = field(default_factory=Telemetry)
     root_fingerprint: Digest | None = None
     """What the agent's own configuration says about the roots."""
+    timeouts: Timeouts = field(default_factory=lambda: Timeouts(drain_s=2.0))
+    relaying: bool = True
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
     @property
     def settings(self) -> GatewaySettings:
         """The settings it runs with; a test may change the limits before it starts."""
-        timeouts = Timeouts(drain_s=2.0)
-        return load_settings(self.directory).model_copy(
-            update={"limits": self.limits, "timeouts": timeouts, "telemetry": self.telemetry, "log_level": "error"}
-        )
+        changes = {"limits": self.limits, "timeouts": self.timeouts, "relaying": self.relaying}
+        changes |= {"telemetry": self.telemetry, "log_level": "error"}
+        return load_settings(self.directory).model_copy(update=changes)
 
     @property
     def agent(self) -> AgentSettings:
@@ -193,11 +211,28 @@ class LiveSite:
 
 @dataclass
 class World:
-    """Both sites of one test."""
+    """The sites of one test: both ends, and the relays between them."""
 
     us: LiveSite
     eu: LiveSite
     root: Path
+    relays: dict[str, LiveSite] = field(default_factory=dict)
+
+    @property
+    def sites(self) -> list[LiveSite]:
+        """All of them; those that are sent to come first."""
+        return [self.eu, *self.relays.values(), self.us]
+
+    async def start(self) -> None:
+        """Start every site; returns when us can push to eu."""
+        for site in self.sites:
+            await site.start()
+        await know_each_other(self)
+
+    async def stop(self) -> None:
+        """Stop every site, the pushing one first."""
+        for site in reversed(self.sites):
+            await site.stop()
 
     async def push(self, source: Path | str, target: str, **changes: Any) -> PushResult:
         """Push as the agent of us; `target` is `[eu:]repository:tag`. Waits for delivery unless told otherwise."""
@@ -251,23 +286,23 @@ async def push_in(session: Session, source: Path | str, target: str, **changes: 
     return await run_push(session, opened, replace(order, **changes), progress)
 
 
-async def make_template(root: Path, lane: str = "us-eu=us:eu") -> None:
-    """Make both sites below `root`, with an enrolled agent each, and that lane between them."""
-    sites = {name: LiveSite(SiteName(name), root / name, root / f"agent-{name}") for name in ("us", "eu")}
+async def make_template(root: Path, lane: str = "us-eu=us:eu", relays: tuple[str, ...] = ()) -> None:
+    """Make both sites below `root`, with an enrolled agent each, and relays; `lane` as `trust propose --lane` takes it."""
+    sites = {name: LiveSite(SiteName(name), root / name, root / f"agent-{name}") for name in ("us", "eu", *relays)}
     now = datetime.now(UTC)
     for name, site in sites.items():
         port = free_port()
         settings = GatewaySettings.model_validate(
             {
                 "site": name,
-                "jurisdiction": {"us": "US", "eu": "DE"}[name],
+                "jurisdiction": JURISDICTIONS[name],
                 "operator": f"Example {name}",
                 "trust_domain": "test.example",
                 "url": f"https://localhost:{port}",
                 "listen": (f"127.0.0.1:{port}",),
             }
         )
-        await create_site(site.directory, settings, POLICIES[name], now)
+        await create_site(site.directory, settings, POLICIES.get(name, RELAY_POLICY), now)
     change = Change(
         roots=(ROOT_KEY.public,),
         threshold=1,
@@ -278,7 +313,7 @@ async def make_template(root: Path, lane: str = "us-eu=us:eu") -> None:
     for site in sites.values():
         async with open_site(site.directory) as opened:
             await opened.trust.import_bundle(envelope.encode(), root_fingerprint=None)
-    for site in sites.values():
+    for site in (sites["us"], sites["eu"]):
         await site.start()
         invite = await invite_agent(site, "agent")
         await enroll(invite, site.agent_dir / "identity", datetime.now(UTC))
@@ -294,28 +329,27 @@ async def invite_agent(site: LiveSite, name: str, grants: tuple[str, ...] = GRAN
 
 @asynccontextmanager
 async def world_from(template: Path, root: Path, *, start: bool = True) -> AsyncIterator[World]:
-    """Yield a running copy of the template below `root`; both sites are stopped at the end."""
+    """Yield a running copy of the template below `root`; all sites are stopped at the end."""
     shutil.copytree(template, root, dirs_exist_ok=True)
-    world = World(
-        LiveSite(SiteName("us"), root / "us", root / "agent-us"), LiveSite(SiteName("eu"), root / "eu", root / "agent-eu"), root
-    )
+    names = sorted(path.parent.name for path in root.glob("*/gateway.toml"))
+    sites = {name: LiveSite(SiteName(name), root / name, root / f"agent-{name}") for name in names}
+    world = World(sites.pop("us"), sites.pop("eu"), root, sites)
     try:
         if start:
-            await world.eu.start()
-            await world.us.start()
-            await know_each_other(world)
+            await world.start()
         yield world
     finally:
-        await world.us.stop()
-        await world.eu.stop()
+        await world.stop()
 
 
 async def know_each_other(world: World) -> None:
-    """Return once us knows KEM key and revocation set of eu; eu gets the set of us with what us sends."""
+    """Return once us knows the KEM key of eu and every revocation set; the others get that of us with what us sends."""
+    ends = {world.us.name, world.eu.name}
     async with asyncio.timeout(20), open_session(world.us.agent, connections=1) as session:
         while True:
             response = await session.client.trust()
-            if len(response.kem_statements) > 1 and len(response.revocations) > 1:
+            known = {KemStatement.read_unverified(parse_envelope(one)).site for one in response.kem_statements}
+            if known >= ends and len(response.revocations) == len(world.sites):
                 return
             await asyncio.sleep(0)
 

@@ -24,6 +24,7 @@ MESSAGES: dict[str, tuple[str, Callable[[], Message]]] = {
     "ForwardRequest": ("POST /v1/transfers, by a site", samples.forward_request),
     "ForwardResponse": ("its answer, and that of .../commit by a site", samples.forward_response),
     "SiteMessage": ("POST .../messages", samples.site_message),
+    "SlipRequest": ("POST /v1/passages/{passage}/slips", samples.slip_request),
     "TransferView": (
         "GET /v1/transfers/{transfer}, and the answer of .../cancel, .../recall, .../releases and .../retry",
         samples.transfer_view,

@@ -14,7 +14,7 @@ def test_every_example_is_a_message():
     for name, body in examples:
         kind = getattr(messages, name)
         assert kind.parse(body.encode()).encode() == kind.model_validate(json.loads(body)).encode()
-    assert len(examples) == 24
+    assert len(examples) == 25
 
 
 def test_every_message_has_an_example():

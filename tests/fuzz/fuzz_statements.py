@@ -11,6 +11,7 @@ from carnet.encoding import canonical, parse_json
 from carnet.entries import EntryType, LogEvent, commit_event, parse_entry
 from carnet.envelope import Envelope, parse_envelope, verify
 from carnet.keys import encode_private_key, encode_public_key, parse_private_key, parse_public_key
+from carnet.letter import Direction, Letter, LetterKind, Place, open_letter, seal_letter
 from carnet.merkle import root_of
 from carnet.notes import NoteKey, parse_note, parse_vkey
 from carnet.packing import SegmentList
@@ -27,6 +28,15 @@ ORIGIN = "acme.example/site/eu/log"
 RECIPIENT = site_recipient(samples.DOMAIN, samples.EU)
 EVENT = LogEvent(EntryType.DECISION_OFFER, samples.AT, {"outcome": "allow", "parts": [1, None]})
 COMMITTED = commit_event(EVENT, lambda: b"\1" * 32)
+PLACE = Place(
+    transfer=samples.TRANSFER,
+    passage=samples.PASSAGE,
+    sender=samples.US,
+    recipient=samples.EU,
+    direction=Direction.ONWARD,
+    number=3,
+)
+LETTER = Letter.at(PLACE, LetterKind.COMMIT, b"{}")
 STATEMENTS: list[Statement] = [
     samples.waybill(),
     samples.packing_list(),
@@ -38,6 +48,8 @@ STATEMENTS: list[Statement] = [
     samples.bundle(),
     samples.kem_statement(),
     samples.agent_statement(),
+    samples.slip(),
+    LETTER,
 ]
 
 
@@ -132,6 +144,11 @@ def entry_proof(data: bytes) -> None:
     assert canonical(dict(verified.values)) in (canonical(dict(EVENT.fields)), canonical({}))
 
 
+def sealed_letter(data: bytes) -> None:
+    """A letter that opens is the one that was written for its place."""
+    assert open_letter(data, PLACE, key=lambda _number: samples.kem_key(1), writer=KEY.public) == LETTER
+
+
 def site_card(data: bytes) -> None:
     """A card that is accepted gives a bundle entry."""
     parse_model(SiteCard, data, bytes_max=99_999).site()
@@ -162,6 +179,7 @@ def targets() -> list[Target]:
         Target("entry bundle", entry_bundle, [b"\2" + encode_entries([b"one", b"two"])]),
         Target("log entry", log_entry, [COMMITTED.entry]),
         Target("entry proof", entry_proof, [proof.encode(), encode_tlog_proof(proof)]),
+        Target("sealed letter", sealed_letter, [seal_letter(LETTER, KEY, number=1, public=samples.kem_key(1).public)]),
         Target("site card", site_card, [canonical(card)]),
     ]
 

@@ -1,4 +1,4 @@
-"""Two sites with a wire between them that counts, keeps and can be cut; each site in this process or in one of its own.
+"""Sites with a wire between them that counts, keeps and can be cut; each site in this process or in one of its own.
 
 The sites are those of `tests.crossing.sites`. Each listens behind a proxy that has the address of its trust bundle, so agents and
 peers all pass it.
@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from carnet.identifiers import SegmentId, SiteName
-from tests.crossing.sites import LiveSite, World, free_port, know_each_other
+from tests.crossing.sites import LiveSite, World, free_port
 
 ROOT = Path(__file__).parents[2]
 _PIECE = 65_536
@@ -183,10 +183,8 @@ class Border:
         return self.world.eu
 
     async def start(self) -> None:
-        """Start both sites; returns when us can push to eu."""
-        await self.world.eu.start()
-        await self.world.us.start()
-        await know_each_other(self.world)
+        """Start every site; returns when us can push to eu."""
+        await self.world.start()
 
 
 @asynccontextmanager
@@ -194,7 +192,7 @@ async def border_from(template: Path, root: Path, *, served: str = "") -> AsyncI
     """Yield a copy of the template, not started, with the wires up; `served` names the sites that get a process of their own."""
     shutil.copytree(template, root)
     sites, wires = {}, {}
-    for name in ("us", "eu"):
+    for name in sorted(path.parent.name for path in root.glob("*/gateway.toml")):
         kind = ServedSite if name in served.split() else LiveSite
         site = kind(SiteName(name), root / name, root / f"agent-{name}")
         port = urlsplit(site.settings.url).port
@@ -204,12 +202,11 @@ async def border_from(template: Path, root: Path, *, served: str = "") -> AsyncI
         path.write_text(path.read_text().replace(f'"127.0.0.1:{port}"', f'"127.0.0.1:{wires[name].back}"'))
         sites[name] = site
         await wires[name].start()
-    border = Border(World(sites["us"], sites["eu"], root), wires)
+    border = Border(World(sites.pop("us"), sites.pop("eu"), root, sites), wires)
     try:
         yield border
     finally:
-        await border.world.us.stop()
-        await border.world.eu.stop()
+        await border.world.stop()
         for wire in wires.values():
             await wire.stop()
 

@@ -99,6 +99,6 @@ async def check_recovery(border: Border, victim: ServedSite, source: Path, tmp_p
 
 def served(border: Border, name: str) -> ServedSite:
     """Return a site that is a process of its own."""
-    site = getattr(border.world, name)
+    site = next(one for one in border.world.sites if one.name == name)
     assert isinstance(site, ServedSite)
     return site

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from carnet.chunking import AVERAGES, ChunkSizes, cut
+from carnet.identifiers import PassageId, SiteName, TransferId
+from carnet.letter import Direction, Place, padded_length
 from carnet.padding import padme
 from tests.vectors.blocks import VECTORS, expand
 
@@ -222,10 +224,32 @@ def _padded(payload: str) -> str:
     return f"{payload} + repeat:{missing}:hex:00" if missing else payload
 
 
+def letter_blocks() -> Iterable[dict[str, str]]:
+    """What letters are bound to, and how long their plaintext is."""
+    ends = {"onward": ("us", "eu"), "back": ("eu", "us")}
+    for number, (direction, (sender, recipient)) in enumerate(ends.items()):
+        place = Place(
+            transfer=TransferId("0123456789abcdef" * 2),
+            passage=PassageId("fedcba9876543210" * 2),
+            sender=SiteName(sender),
+            recipient=SiteName(recipient),
+            direction=Direction(direction),
+            number=number,
+        )
+        yield {"name": f"info {direction}", "direction": direction, "number": str(number), "info": place.info(1, KEY).hex()}
+    for length in (0, 4_096, 4_097, 1_000_000):
+        yield {"name": f"length {length}", "length": str(length), "padded": str(padded_length(length))}
+
+
 def main() -> None:
     """Write every file."""
     write("chunking.txt", "End offsets of the chunks of `data`, all of it given at once", chunking_blocks())
     write("segment.txt", "Containers, and what opening them as segments of suite 1 gives", segment_blocks())
+    write(
+        "letter.txt",
+        "The info of letters of suite 1 between us and eu for the key with digest 00..1f, and padded lengths",
+        letter_blocks(),
+    )
     write("index.txt", "The records of an index of one page, and what reading them as suite 1 gives", index_blocks())
     write("recall.txt", "Recalls signed with Ed25519, and what opening them under the key of seed 00..1f gives", recall_blocks())
     write("index-page.txt", "A sealed index page of suite 1", page_blocks())
