@@ -13,7 +13,7 @@ Example:
 
 from typing import Final
 
-from carnet.identifiers import PassageId, Repository, SegmentId, Tag, TransferId
+from carnet.identifiers import PassageId, Repository, SegmentId, SiteName, Tag, TransferId
 
 REQUEST_HEADER: Final = "Carnet-Request"
 """The request id, in every answer."""
@@ -38,6 +38,7 @@ RECALLS: Final = "/v1/recalls"
 ARTIFACTS: Final = "/v1/artifacts"
 SEGMENTS: Final = "/v1/segments"
 PASSAGES: Final = "/v1/passages"
+SITES: Final = "/v1/sites"
 TRUST: Final = "/v1/trust"
 REVOCATIONS: Final = "/v1/revocations"
 ENROLL: Final = "/v1/enroll"
@@ -58,6 +59,8 @@ TILE_PATTERN: Final = (
     r"(?:\.p/(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?)"
 )
 """A tile or entry bundle: level, index in groups of three digits, width if partial (C2SP tlog-tiles)."""
+FAR_TILE_PATTERN: Final = r"/v1/sites/(?P<site>[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)" + TILE_PATTERN
+"""A tile of the log of another site, asked of a relay that leads to it."""
 
 
 def transfer(of: TransferId) -> str:
@@ -98,6 +101,11 @@ def artifact(repository: Repository, tag: Tag) -> str:
 def segment(segment_id: SegmentId) -> str:
     """Return the path to GET a segment from."""
     return f"{SEGMENTS}/{segment_id}"
+
+
+def far_log_file(site: SiteName, name: str) -> str:
+    """Return the path of a file of the log of another site, at a relay."""
+    return f"{SITES}/{site}{LOG}/{name}"
 
 
 def log_file(name: str) -> str:

@@ -70,6 +70,8 @@ class RoutingSlip(Statement):
             raise ValueError("the slip is for a site that nobody on its way comes before")
         if not self.at <= self.deadline <= self.delete_by:
             raise ValueError("at, deadline and delete_by are not in this order")
+        if self.is_withdrawal and self.segments:
+            raise ValueError("a slip that withdraws carries nothing")
         return self
 
     @property
@@ -91,6 +93,11 @@ class RoutingSlip(Statement):
     def destination(self) -> SiteName:
         """Where the passage ends."""
         return self.way[-1]
+
+    @property
+    def is_withdrawal(self) -> bool:
+        """Whether it says that nothing is to be carried any more: what is held is deleted now."""
+        return self.delete_by == self.at
 
     def segment_list(self) -> SegmentList:
         """Return the segments to carry, with their sizes."""

@@ -44,6 +44,7 @@ from gateway.keyring import FileKeyring
 from gateway.maintenance import INTERVAL_S, Maintenance
 from gateway.needs_rewrap import NeedsRewrap
 from gateway.offline import row_seal
+from gateway.passages.far_logs import FarLogs
 from gateway.passages.opening import Opening
 from gateway.passages.passing import Passing
 from gateway.passages.taking import Passages
@@ -84,6 +85,7 @@ class Gateway:
     receive: Receive
     inbound: Inbound
     passages: Passages
+    far_logs: FarLogs
     transfers: Transfers
     needs_rewrap: NeedsRewrap
     approvals: Approvals
@@ -185,6 +187,7 @@ def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: Tr
         receive=Receive(services, Commit(services)),
         inbound=inbound,
         passages=Passages(services, inbound),
+        far_logs=FarLogs(services),
         transfers=transfers,
         needs_rewrap=NeedsRewrap(services),
         approvals=Approvals(services, transfers),

@@ -18,6 +18,7 @@ from carnet.merkle import HASH_BYTES, prove_consistency, verify_consistency
 from carnet.proof import EntryProof
 from carnet.tiles import Tile, read_nodes
 from carnet.trust import TrustBundle
+from gateway.passages.far_logs import far_log_file
 from gateway.ports import Transaction
 from gateway.services import Services
 
@@ -65,7 +66,7 @@ class Heads:
         loop, client = asyncio.get_running_loop(), self._services.peer(site)
 
         def read(tile: Tile) -> bytes:
-            return asyncio.run_coroutine_threadsafe(_read_tile(client, tile), loop).result()
+            return asyncio.run_coroutine_threadsafe(self._read_tile(client, site, tile), loop).result()
 
         def verify() -> None:
             hashes = prove_consistency(old.size, new.size, read_nodes(new.size, read))
@@ -80,15 +81,14 @@ class Heads:
         except (CarnetError, ValueError):
             raise split from None
 
-
-async def _read_tile(client: PeerClient, tile: Tile) -> bytes:
-    """Return a tile of the peer's log; a partial one may have been replaced by the full one, whose beginning it is."""
-    try:
-        return await client.log_file(tile.path())
-    except NotFound:
-        if not tile.is_partial:
-            raise
-    return (await client.log_file(tile.full().path()))[: tile.width * HASH_BYTES]
+    async def _read_tile(self, client: PeerClient, site: SiteName, tile: Tile) -> bytes:
+        """Return a tile of the peer's log; a partial one may have been replaced by the full one, whose beginning it is."""
+        try:
+            return await far_log_file(self._services, client, site, tile.path())
+        except NotFound:
+            if not tile.is_partial:
+                raise
+        return (await far_log_file(self._services, client, site, tile.full().path()))[: tile.width * HASH_BYTES]
 
 
 def _name(site: SiteName) -> str:

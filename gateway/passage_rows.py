@@ -86,7 +86,11 @@ class PassageRows(Protocol):
         ...
 
     def drop_carried(self, passage: PassageId) -> list[SegmentId]:
-        """Drop the passage's claims and letters; return and forget the segments that nobody needs now (to delete them)."""
+        """Drop the passage's claims; return and forget the segments that nobody needs now (to delete them)."""
+        ...
+
+    def drop_letters(self, passage: PassageId) -> None:
+        """Forget every letter of the passage."""
         ...
 
     def letter(self, passage: PassageId, direction: Direction, number: int) -> LetterRecord | None:

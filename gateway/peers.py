@@ -89,8 +89,20 @@ class Peers:
         return sorted({site for lane in lanes for site in lane.sites} - {self._site})[:_CLIENTS_MAX]
 
     def _interval_s(self, site: SiteName) -> float:
-        """Return how long after it was asked a peer is asked again: soon while no KEM key of it may be used."""
-        return _SOON_S if self._trust.newest_kem(site, self._clock.now()) is None else _LATER_S
+        """Return how long after it was asked a peer is asked again: soon while no KEM key of it may be used.
+
+        A relay also knows the sites behind it, which may be out of reach: it is asked soon while one of them is not known.
+        """
+        wanted = {site} | (set(self.on_our_lanes()) if site in self._relays() else set())
+        now, sets = self._clock.now(), self._trust.revocations.state.sets
+        is_known = all(self._trust.newest_kem(one, now) is not None and (one == site or one in sets) for one in wanted)
+        return _LATER_S if is_known else _SOON_S
+
+    def _relays(self) -> set[SiteName]:
+        """Return the relays of our lanes."""
+        bundle = self._trust.current()
+        lanes = [] if bundle is None else [lane for lane in bundle.lanes if self._site in lane.sites]
+        return {relay for lane in lanes for relay in lane.relays}
 
     async def _ask(self, site: SiteName) -> None:
         """Learn from one peer. A peer that is away is asked again."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from carnet import paths
 from carnet.encoding import encode_base64
 from carnet.errors import PeerError, Unavailable
-from carnet.identifiers import Digest, PassageId, Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.identifiers import Digest, PassageId, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.letter import Direction
 from carnet.limits import LOG_ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX
 from carnet.messages import (
@@ -267,6 +267,12 @@ class PeerClient:
     async def log_file(self, name: str) -> bytes:
         """Return a file of the site's log: `checkpoint` or `tile/...`; raises `NotFound` if there is none."""
         reply = await self._link.call(self._call(method="GET", path=paths.log_file(name), bytes_max=_LOG_FILE_BYTES_MAX))
+        return reply.body
+
+    async def far_log_file(self, site: SiteName, name: str) -> bytes:
+        """Return a tile of the log of another site that this one leads to as a relay; the caller checks it by its hashes."""
+        path = paths.far_log_file(site, name)
+        reply = await self._link.call(self._call(method="GET", path=path, bytes_max=_LOG_FILE_BYTES_MAX))
         return reply.body
 
     # between sites

@@ -239,13 +239,16 @@ class Passages(Session):
         return found
 
     def drop_carried(self, passage: PassageId) -> list[SegmentId]:
-        """Drop the passage's claims and letters; return and forget the segments that nobody needs now (to delete them)."""
+        """Drop the passage's claims; return and forget the segments that nobody needs now (to delete them)."""
         carried = [SegmentId.from_binary(row["segment"]) for row in self._all(_ALL_CARRIED, passage=passage)]
         self._run(_DROP, passage=passage)
-        self._run(_DROP_LETTERS, passage=passage)
         return self.forget_unneeded(carried)
 
     # letters
+
+    def drop_letters(self, passage: PassageId) -> None:
+        """Forget every letter of the passage."""
+        self._run(_DROP_LETTERS, passage=passage)
 
     def letter(self, passage: PassageId, direction: Direction, number: int) -> LetterRecord | None:
         """Return a letter, or None."""

@@ -2,9 +2,10 @@
 
 from aiohttp import web
 
-from carnet.identifiers import PassageId
+from carnet.identifiers import PassageId, SiteName
 from carnet.letter import Direction
 from carnet.messages import SlipRequest
+from carnet.paths import BINARY_TYPE
 from gateway.http.bodies import read_into
 from gateway.http.exchange import Exchange, number
 
@@ -38,6 +39,13 @@ async def put_letter(exchange: Exchange) -> web.StreamResponse:
         exchange.caller, _passage(exchange), direction, int(exchange.names["number"]), slips, body
     )
     return exchange.answer_empty(_NO_CONTENT)
+
+
+async def far_tile(exchange: Exchange) -> web.StreamResponse:
+    """GET /v1/sites/{site}/log/tile/...: a tile of the log of a site that this relay leads to."""
+    site, name = SiteName(exchange.names["site"]), f"tile/{exchange.names['tile']}"
+    data = await exchange.gateway.far_logs.file(exchange.caller, site, name)
+    return await exchange.answer_bytes(data, BINARY_TYPE, headers={"Cache-Control": "no-store"})
 
 
 def _passage(exchange: Exchange) -> PassageId:

@@ -74,6 +74,7 @@ ROUTES: Final = (
     _route("POST", f"{_PASSAGE}/slips", passages.take_slip, PEERS, SlipRequest.bytes_max),
     _route("PUT", f"{_PASSAGE}/segments/{paths.SEGMENT_COMPONENT}", passages.put_segment, PEERS, SEGMENT_BYTES_MAX),
     _route("PUT", f"{_PASSAGE}/{paths.LETTER_COMPONENT}", passages.put_letter, PEERS, COMMIT_BYTES_MAX),
+    _route("GET", paths.FAR_TILE_PATTERN, passages.far_tile, PEERS),
     _route("GET", paths.ARTIFACTS, artifacts.list_artifacts, PEOPLE),
     _route("GET", paths.ARTIFACT_PATTERN, artifacts.show, PEOPLE),
     _route("DELETE", paths.ARTIFACT_PATTERN, artifacts.delete, PEOPLE),

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from carnet.identifiers import Digest, PassageId, Repository, SegmentId, SpiffeId, Tag, TransferId
+from carnet.identifiers import Digest, PassageId, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.letter import Direction
 from carnet.messages import (
     ApprovalRequests,
@@ -96,6 +96,14 @@ class Passages(Protocol):
         self, peer: SpiffeId, passage: PassageId, direction: Direction, number: int, slips: int, body: bytes
     ) -> None:
         """Keep a letter durably; a repeated number changes nothing."""
+        ...
+
+
+class FarLogs(Protocol):
+    """The logs of the sites that this one leads to as a relay."""
+
+    async def file(self, peer: SpiffeId, site: SiteName, name: str) -> bytes:
+        """Return a file of the log of `site` for a neighbour on a route to it."""
         ...
 
 
@@ -257,6 +265,11 @@ class Gateway(Protocol):
     @property
     def passages(self) -> Passages:
         """For the neighbours on a passage."""
+        ...
+
+    @property
+    def far_logs(self) -> FarLogs:
+        """For the neighbours on a route."""
         ...
 
     @property

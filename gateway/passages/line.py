@@ -18,13 +18,13 @@ from carnet.errors import PeerError, Unavailable
 from carnet.identifiers import SegmentId
 from carnet.letter import LetterKind
 from carnet.limits import SLIP_SEGMENTS_MAX
-from carnet.messages import ForwardRequest, ForwardResponse, KeyReleaseMessage, Problem, SiteMessage
+from carnet.messages import ForwardRequest, ForwardResponse, KeyReleaseMessage, Problem, RecallMessage, SiteMessage
 from carnet.packing import SegmentList
 from carnet.problems import error_of
 from gateway.courier import Count
 from gateway.passage_records import LetterRecord, PassageRecord
 from gateway.passages.post import post
-from gateway.passages.steps import add_slip, fail_passage
+from gateway.passages.steps import add_slip, fail_passage, withdraw_passage
 from gateway.ports import Awaiting, Transaction
 from gateway.records import JobRecord
 from gateway.services import Services
@@ -75,11 +75,19 @@ class Relayed:
         A key that was taken is followed by a receipt or a decision: until one comes the job stays, and by the deadline it fails.
         """
         name = _name_of(message)
+        if isinstance(message.body, RecallMessage):
+            await self._services.catalog.write(lambda tx: self._withdraw(tx, name))
         await self._ask(name, LetterKind.MESSAGE, message.encode())
         if isinstance(message.body, KeyReleaseMessage):
             asked = await self._services.catalog.read(lambda tx: tx.letter_named(self._passage.id, name))
             since = asked.answered_at if asked is not None and asked.answered_at is not None else self._services.clock.now()
             await self._wait("the key was taken, and no receipt or decision came", since + self._patience)
+
+    def _withdraw(self, tx: Transaction, name: str) -> None:
+        """At the origin, once: what is recalled is not carried any further, and relays delete what they hold of it."""
+        record = tx.passage(self._passage.id)
+        if record is not None and record.role == "start" and record.state == "open" and tx.letter_named(record.id, name) is None:
+            withdraw_passage(tx, self._services, record)
 
     @property
     def _patience(self) -> timedelta:

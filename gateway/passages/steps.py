@@ -78,6 +78,27 @@ def add_slip(tx: Transaction, services: Services, record: PassageRecord, segment
     return record
 
 
+def withdraw_passage(tx: Transaction, services: Services, record: PassageRecord) -> None:
+    """At the origin: have every relay delete what it holds of the passage, by a slip whose delete-by is now."""
+    now = format_time(tx.now)
+    slip = RoutingSlip(
+        transfer=record.transfer,
+        passage=record.id,
+        number=record.slips,
+        lane=record.lane,
+        way=record.way,
+        site=record.way[1],
+        carriage=record.carriage,
+        deadline=now,
+        delete_by=now,
+        segments="",
+        at=now,
+    )
+    tx.drop_carried(record.id)
+    sign_slip(tx, services, record, slip, taken=None)
+    tx.save_passage(replace(record, slips=record.slips + 1))
+
+
 def sign_slip(tx: Transaction, services: Services, record: PassageRecord, slip: RoutingSlip, *, taken: bytes | None) -> None:
     """Sign `slip`, log it and queue its sending (rule 1)."""
     fields: dict[str, JsonValue] = {
@@ -127,6 +148,7 @@ def fail_passage(tx: Transaction, record: PassageRecord, why: str) -> None:
 def end_passage(tx: Transaction, record: PassageRecord, why: str) -> list[SegmentId]:
     """End a passage: its letters and claims go; return the segments that nobody needs any more (to delete them)."""
     left = tx.drop_carried(record.id)
+    tx.drop_letters(record.id)
     tx.save_passage(replace(record, state="ended", moved_at=tx.now))
     tx.append(EntryType.PASSAGE_ENDED, {"transfer": record.transfer, "passage": record.id, "why": why})
     if left and record.role == "relay":

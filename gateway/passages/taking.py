@@ -59,16 +59,18 @@ class Passages:
             raise NotAuthorised("E-NOT-ALLOWED", f"{peer.name} hands over a slip of {slip.sender}")
         if slip.next is not None and not services.bounds.relaying:
             raise NotAuthorised("E-RELAY", f"site {services.site} relays nothing", remedy="use another route of the lane")
-        if parse_time(slip.deadline) <= services.trust.floor.judged(services.clock.now()):
+        if not slip.is_withdrawal and parse_time(slip.deadline) <= services.trust.floor.judged(services.clock.now()):
             raise PeerError("E-EXPIRED", f"the slip of passage {passage} ended at {slip.deadline}")
         await self._heads.check(bundle, peer.site, request.proof)
-        await services.catalog.write(lambda tx: self._keep_slip(tx, slip, envelope))
+        left = await services.catalog.write(lambda tx: self._keep_slip(tx, slip, envelope))
+        await services.remove_unneeded(left)
 
-    def _keep_slip(self, tx: Transaction, slip: RoutingSlip, envelope: Envelope) -> None:
+    def _keep_slip(self, tx: Transaction, slip: RoutingSlip, envelope: Envelope) -> list[SegmentId]:
+        """Keep the slip, and at a relay sign the next one; return the segments that nobody needs after a withdrawal."""
         record = tx.passage(slip.passage)
         known = tx.slip(slip.passage, slip.number)
         if known is not None and known.taken is not None and parse_envelope(known.taken).payload == envelope.payload:
-            return
+            return []
         if record is None:
             record = self._begin(tx, slip)
         same = (record.transfer, record.lane, record.way, record.carriage) == (slip.transfer, slip.lane, slip.way, slip.carriage)
@@ -81,7 +83,7 @@ class Passages:
             slips=slip.number + 1,
             moved_at=tx.now,
             deadline=max(record.deadline, parse_time(slip.deadline)),
-            delete_by=parse_time(slip.delete_by),
+            delete_by=max(record.delete_by, parse_time(slip.delete_by)),
         )
         if record.role == "end" and segments.count:
             record = self._require_signed_for(tx, record, slip)
@@ -103,6 +105,13 @@ class Passages:
             tx.save_slip(
                 SlipRecord(passage=record.id, number=slip.number, taken=envelope.encode(), signed=None, entry=None, passed=True)
             )
+        return self._withdraw(tx, record) if slip.is_withdrawal and record.role == "relay" else []
+
+    def _withdraw(self, tx: Transaction, record: PassageRecord) -> list[SegmentId]:
+        left = tx.drop_carried(record.id)
+        if left:
+            tx.append(EntryType.SEGMENTS_DELETED, {"transfer": record.transfer, "passage": record.id, "count": len(left)})
+        return left
 
     def _begin(self, tx: Transaction, slip: RoutingSlip) -> PassageRecord:
         before, after = neighbours(slip.way, self._services.site)
@@ -178,7 +187,8 @@ class Passages:
 
         record, named, held = await services.catalog.read(allowed)
         if named is None or named[0] != len(data):
-            await self._alarm(record, peer, f"segment {segment} of {len(data)} bytes came, which is on no slip")
+            if record.role == "end":
+                await self._alarm(record, peer, f"segment {segment} of {len(data)} bytes came, which is on no slip")
             raise NotFound("E-SEGMENT-UNKNOWN", f"segment {segment} of {len(data)} bytes is on no slip of passage {passage}")
         if named[1] != "due":
             return False
@@ -197,14 +207,20 @@ class Passages:
 
         def keep(tx: Transaction) -> None:
             current = _passage_of(tx, peer, record.id, Direction.ONWARD)
+            if tx.carried(record.id, segment) is None:
+                raise NotFound("E-SEGMENT-UNKNOWN", f"segment {segment} of passage {record.id} was withdrawn")
             tx.keep_carried(record.id, segment, len(data))
             tx.save_passage(replace(current, moved_at=tx.now))
             self._note_arrival(tx, current, segment)
             tx.queue_job("pass-on", record.id)
 
-        async with services.guard.holding(segment):
-            await services.store.put_if_absent(segment, data)
-            await services.catalog.write(keep)
+        try:
+            async with services.guard.holding(segment):
+                await services.store.put_if_absent(segment, data)
+                await services.catalog.write(keep)
+        except NotFound:
+            await services.remove_unneeded([segment])
+            raise
 
     async def _deliver(
         self, record: PassageRecord, peer: SpiffeId, segment: SegmentId, data: bytes | bytearray | memoryview

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from agent.push import Wait
+from agent.session import open_session
 from carnet.identifiers import PassageId, SegmentId
 from carnet.letter import Direction, Letter, LetterKind, seal_letter
 from carnet.messages import ForwardResponse
@@ -221,3 +223,22 @@ async def test_a_relay_that_lies_is_found_out_and_gone_around(
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
     assert raised
     assert all(relays == ["sg"] for relays, _why in raised)
+
+
+async def test_what_is_withdrawn_is_deleted_at_the_relay_that_holds_it(
+    two_routes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = noise(tmp_path / "a", 300_000)
+    async with lied_to(two_routes, tmp_path / "world", monkeypatch, Delays(), relay_s=600.0) as world:
+        relay = world.relays["sg"]
+        result = await world.push(f"file:{source}", "eu:app:v1", wait=Wait.DECIDED)
+        async with asyncio.timeout(30):
+            while len(relay.stored()) < 2:
+                await asyncio.sleep(0)
+        async with open_session(world.us.agent, connections=1) as session:
+            await session.client.cancel(result.view.transfer)
+        async with asyncio.timeout(30):
+            while relay.stored():
+                await asyncio.sleep(0)
+
+    assert world.eu.stored() == []

@@ -51,6 +51,16 @@ def test_the_next_slip_carries_the_same_and_gives_no_more_time():
     )
 
 
+def test_a_slip_that_withdraws_carries_nothing_and_withdraws_at_the_next_site_too():
+    made = slip(deadline=AT, delete_by=AT, segments="")
+
+    assert made.is_withdrawal
+    assert made.for_next("2026-11-24T12:30:00Z").is_withdrawal
+    assert not slip().is_withdrawal
+    with pytest.raises(ValueError, match="carries nothing"):
+        slip(deadline=AT, delete_by=AT)
+
+
 def test_nothing_follows_the_destination():
     with pytest.raises(ValueError, match="ends here"):
         slip(site=EU).for_next(AT)

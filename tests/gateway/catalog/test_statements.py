@@ -2,11 +2,11 @@ import sqlite3
 
 import pytest
 
-from gateway.catalog import artifacts, identities, log_rows, migrate, segments, tallies, transfers, work
+from gateway.catalog import artifacts, identities, log_rows, migrate, passages, segments, tallies, transfers, work
 from gateway.catalog.statements import Statement
 from tests.gateway.samples import SEAL
 
-MODULES = (artifacts, identities, log_rows, segments, tallies, transfers, work)
+MODULES = (artifacts, identities, log_rows, passages, segments, tallies, transfers, work)
 BUILT = {
     "artifacts": [artifacts._listing(with_after=a, with_repository=r) for a in (False, True) for r in (False, True)],
     "transfers": [
