@@ -9,6 +9,8 @@ Layout:     <site directory> | dev/root.key | agent/carnet.toml, agent/identity/
 Spec:       docs/operations.md section "Trying out"
 """
 
+import errno
+import os
 import secrets
 import socket
 from contextlib import closing
@@ -223,8 +225,10 @@ def _announcement(directory: Path, port: int) -> dict[str, str]:
 def _free_port(wanted: int) -> int:
     """Return `wanted`, or for 0 a port that is free in both families; raise `CallerError` E-CONFIG if it is taken."""
     if wanted:
-        if not _can_bind(socket.AF_INET, "127.0.0.1", wanted):
-            raise CallerError("E-CONFIG", f"port {wanted} is taken", remedy="name another with --port, or none for a free one")
+        reason = _refusal(socket.AF_INET, "127.0.0.1", wanted)
+        if reason is not None:
+            said = "is taken" if reason == errno.EADDRINUSE else f"cannot be used: {os.strerror(reason).lower()}"
+            raise CallerError("E-CONFIG", f"port {wanted} {said}", remedy="name another with --port, or none for a free one")
         return wanted
     for _ in range(_PORT_TRIES):
         with closing(socket.socket(socket.AF_INET)) as probe:
@@ -236,11 +240,16 @@ def _free_port(wanted: int) -> int:
 
 
 def _can_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
+    return _refusal(family, host, port) is None
+
+
+def _refusal(family: socket.AddressFamily, host: str, port: int) -> int | None:
+    """Return why the system does not let us listen there, as it numbers errors, or None."""
     try:
         with closing(socket.socket(family)) as probe:
             # As the server will: a port in TIME_WAIT from the run before is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error.errno or errno.EADDRNOTAVAIL
+    return None

@@ -192,6 +192,10 @@ class Transaction(PassageRows, Protocol):
         """Return all durable segments by id, a page after `after`, without rows."""
         ...
 
+    def transfers_with(self, segment: SegmentId, limit: int) -> list[TransferId]:
+        """Return transfers that need the segment, at most `limit`."""
+        ...
+
     def rows(self, transfer: TransferId, *, after: SegmentId | None, limit: int) -> list[StoredSegment]:
         """Return the transfer's segments that have rows, by id, after `after`."""
         ...

@@ -50,8 +50,8 @@ def _check_address(text: str) -> str:
     return text
 
 
-def _check_url(text: str) -> str:
-    """Accept `https://host[:port]` only: paths are the protocol's, credentials have no place in a URL."""
+def check_url(text: str) -> str:
+    """Return a gateway's url; raise `ValueError` for all but `https://host[:port]`: paths are the protocol's."""
     parts = urlsplit(text)
     if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.username:
         raise ValueError("a gateway's url is https://host:port")
@@ -72,7 +72,7 @@ def listening(url: str) -> tuple[str, ...]:
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
-GatewayUrl = Annotated[str, Field(max_length=512), AfterValidator(_check_url)]
+GatewayUrl = Annotated[str, Field(max_length=512), AfterValidator(check_url)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 

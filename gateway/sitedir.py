@@ -35,7 +35,8 @@ from gateway.storage.durable import make_directory, sync_directory, write_durabl
 
 CATALOG_NAME: Final = "catalog.sqlite"
 CARD_NAME: Final = "site-card.json"
-_LOCK_NAME = "serve.lock"
+LOCK_NAME: Final = "serve.lock"
+"""Locked by the process that serves the site."""
 _DIRECTORIES = ("keys", "ca", "trust", "policy", "store", "log")
 
 
@@ -199,7 +200,7 @@ def hold_site(paths: SitePaths) -> Iterator[None]:
     Raises:
         Unavailable: E-BUSY if another process serves the site.
     """
-    descriptor = os.open(paths.root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
+    descriptor = os.open(paths.root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -70,6 +70,9 @@ def translate_database_error(error: sqlite3.Error) -> CarnetError:
         return Unavailable("E-BUSY", "another process holds the catalog")
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return InternalError("E-DISK", f"the catalog cannot be read or written: {name}")
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        remedy = "restore the site's backup into a new directory"
+        return InternalError("E-DATABASE", f"the catalog's file is damaged, or is none: {name}", remedy=remedy)
     return InternalError("E-DATABASE", f"the catalog refused a statement: {name}: {error}")
 
 

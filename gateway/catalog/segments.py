@@ -25,6 +25,7 @@ _PIN = insert_or_ignore(schema.transfer_segments)
 _PUT_ROW = upsert(schema.segment_rows)
 _PAGE = Statement(select(schema.segments).where(_s.id > bindparam("after")).order_by(_s.id).limit(LIMIT))
 _OF_TRANSFER = Statement(select(_u.segment).where(_u.transfer == bindparam("transfer")))
+_NEEDED_BY = Statement(select(_u.transfer).where(_u.segment == bindparam("segment")).order_by(_u.transfer).limit(LIMIT))
 _ROWS = Statement(
     select(_r.segment, _s.size, _r.row)
     .join(schema.segments, _s.id == _r.segment)
@@ -123,6 +124,10 @@ class Segments(Session):
         """Return all durable segments by id, a page after `after`, without rows."""
         found = self._all(_PAGE, after=b"" if after is None else after.binary, limit=limit)
         return [StoredSegment(id=SegmentId.from_binary(row["id"]), size=row["size"]) for row in found]
+
+    def transfers_with(self, segment: SegmentId, limit: int) -> list[TransferId]:
+        """Return transfers that need the segment, at most `limit`."""
+        return [TransferId(row["transfer"]) for row in self._all(_NEEDED_BY, segment=segment.binary, limit=limit)]
 
     def rows(self, transfer: TransferId, *, after: SegmentId | None, limit: int) -> list[StoredSegment]:
         """Return the transfer's segments that have rows, by id, after `after`."""

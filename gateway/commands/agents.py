@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.known import show_agent
 from gateway.commands.terminal import Directory
 
 MINUTES = 60
@@ -18,6 +19,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("invite")(invite)
     group = new_app("The agents that are enrolled at the site.")
     group.command("list")(list_agents)
+    group.command("show")(show_agent)
     group.command("revoke")(revoke)
     app.add_typer(group, name="agent")
 
@@ -99,15 +101,20 @@ async def _invite(
 ) -> tuple[str, str]:
     from datetime import timedelta
 
+    from carnet.errors import CallerError
     from carnet.identifiers import AgentName
     from carnet.timestamps import format_time
     from gateway.enrolment import InviteOrder, make_invite
     from gateway.offline import open_site
+    from gateway.settings import check_url
 
+    try:
+        reached = None if url is None else check_url(url)
+    except ValueError as error:
+        raise CallerError("E-USAGE", f"--url: {error}", remedy="give the url that agents reach: https://host:port") from None
     life = timedelta(minutes=minutes)
     async with open_site(directory) as site:
-        address = (url or site.settings.url).rstrip("/")
-        order = InviteOrder(name=AgentName(name), grants=grants, url=address, owners=owners, life=life)
+        order = InviteOrder(name=AgentName(name), grants=grants, url=reached or site.settings.url, owners=owners, life=life)
         invite = await make_invite(site.catalog, site.facts, site.authority().fingerprint, site.trust, order)
         return invite.encode(), format_time(site.clock.now() + life)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.known import both_bundles, list_sites, show_lane, show_site
 from gateway.commands.terminal import Directory
 from gateway.commands.trust import lane_line
 
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the root."""
-    sites = new_app("The sites of the next trust bundle.")
+    sites = new_app("The sites that there are, and those of the next trust bundle.")
+    sites.command("list")(list_sites)
+    sites.command("show")(show_site)
     sites.command("add")(add_site)
-    sites.callback()(_group)
     app.add_typer(sites, name="site")
     lanes = new_app("The lanes that there are, and those of the next trust bundle.")
     lanes.command("list")(list_lanes)
+    lanes.command("show")(show_lane)
     lanes.command("add")(add_lane)
     app.add_typer(lanes, name="lane")
 
@@ -50,7 +53,7 @@ def add_site(
 
 def list_lanes(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """List the lanes of the trust bundle in force, and those of a pending proposal that differ."""
-    current, pending = wait_for(_both(directory))
+    current, pending = wait_for(both_bundles(directory))
     lanes = current.lanes if current else ()
     waiting = tuple(lane for lane in pending.lanes if lane not in lanes) if pending else ()
     lines = [lane_line(lane) for lane in lanes] + [f"{lane_line(lane)}  (proposed, not signed)" for lane in waiting]
@@ -79,19 +82,6 @@ def add_lane(
         {"proposal": str(path), "version": bundle.version, "lane": bundle.lane(given.name).to_json()},
         [f"lane {given.name} is in proposal {bundle.version}, {path}"],
     )
-
-
-def _group() -> None:
-    """Keep `site` a group although it has one command yet."""
-
-
-async def _both(directory: Path) -> "tuple[TrustBundle | None, TrustBundle | None]":
-    from gateway.offline import open_site
-    from gateway.proposals import read_proposal
-
-    async with open_site(directory) as site:
-        pending = read_proposal(site.paths.proposal)[1] if site.paths.proposal.exists() else None
-        return site.trust.current(), pending
 
 
 async def _amend(directory: Path, change: "Change") -> "tuple[Path, TrustBundle]":

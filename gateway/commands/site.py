@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
-from gateway.commands.terminal import Directory, serve_until_stopped
+from gateway.commands.terminal import Directory, harden_process, serve_until_stopped
 
 if TYPE_CHECKING:
     from gateway.settings import GatewaySettings
@@ -62,6 +62,7 @@ def serve(directory: Directory, *, quiet: Quiet = False, verbose: Verbose = Fals
     from gateway.settings import load_settings
     from gateway.sitedir import SitePaths, hold_site, load_authority, renew_own_certificate
 
+    harden_process()
     settings = load_settings(directory)
     paths = SitePaths(settings.data_dir)
     settings = _with_log_level(settings, quiet=quiet, verbose=verbose)
@@ -93,11 +94,14 @@ def dev(
     from gateway.sitedir import SitePaths, hold_site
     from gateway.storage.durable import make_directory
 
+    harden_process()
     root = directory.absolute()
     make_directory(root)
     with hold_site(SitePaths(root)):
         made = wait_for(prepare(root, port))
         settings = _with_log_level(made.settings, quiet=quiet, verbose=verbose)
+        if unanswered := _unanswered():
+            Terminal(quiet=quiet, verbose=verbose).note(f"nothing answers yet at {' and '.join(unanswered)}")
         serve_until_stopped(lambda stop: serve_site(settings, ready=lambda _: _announce(made.announcement), stop=stop))
 
 
@@ -106,6 +110,15 @@ def _with_log_level(settings: "GatewaySettings", *, quiet: bool, verbose: bool) 
     if not quiet and not verbose:
         return settings
     return settings.model_copy(update={"log_level": "debug" if verbose else "warning"})
+
+
+def _unanswered() -> list[str]:
+    """Return the keys of the announcement whose paths this version does not serve."""
+    from gateway.http.routes import ROUTES
+
+    served = [route.pattern.pattern for route in ROUTES]
+    paths = {"registry": "/v2", "console": "/console"}
+    return [key for key, path in paths.items() if not any(pattern.startswith(path) for pattern in served)]
 
 
 def _announce(announcement: dict[str, str]) -> None:

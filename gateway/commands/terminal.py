@@ -1,6 +1,9 @@
 """What the commands of `carnet-gateway` share beside the frame of both programs: the site directory, and serving until told."""
 
 import asyncio
+import contextlib
+import os
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -12,6 +15,13 @@ PROGRAM = "carnet-gateway"
 ENVIRONMENT_PREFIX = "CARNET_GATEWAY"
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The site directory.")]
+
+
+def harden_process() -> None:
+    """Write no core dump and no file that others may read, whatever the shell or unit that started us allows."""
+    os.umask(0o077)
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid even that; then its unit says LimitCORE=0
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def serve_until_stopped(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

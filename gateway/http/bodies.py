@@ -19,6 +19,7 @@ from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, SEGMENT_BYTES_MAX
 from gateway.http.admission import SEGMENT_COST_BYTES, Admission
 from gateway.http.bounds import Bounds
+from gateway.http.problems import SERVER
 
 _PIECE_BYTES: Final = 256 * KIB
 _READ_BYTES: Final = 64 * KIB
@@ -90,7 +91,7 @@ async def send_bytes(
     request: web.BaseRequest, body: bytes, content_type: str, *, bounds: Bounds, headers: dict[str, str]
 ) -> web.StreamResponse:
     """Send `body` in pieces; a client that takes nothing for `write_idle_s` is cut."""
-    response = web.StreamResponse(headers={**headers, "Content-Type": content_type})
+    response = web.StreamResponse(headers={**headers, **SERVER, "Content-Type": content_type})
     response.content_length = len(body)
     view = memoryview(body)
     try:

@@ -25,7 +25,7 @@ from gateway.http.bodies import too_long
 from gateway.http.connections import Connection
 from gateway.http.exchange import Context, Exchange
 from gateway.http.identity import Authenticator
-from gateway.http.problems import guard, problem_response
+from gateway.http.problems import SERVER, guard, problem_response
 from gateway.http.routes import Route, match_for, open_match
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
@@ -78,6 +78,8 @@ class Edge:
                 response.force_close()
         else:
             response = result
+            if not response.prepared:
+                response.headers.update(SERVER)
         if self._context.stopping.is_set() and not response.prepared:
             response.force_close()
         error = result if isinstance(result, CarnetError) else None

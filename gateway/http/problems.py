@@ -6,7 +6,7 @@ Source:     RFC 9457; docs/protocol.md section "Problems"
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
 
@@ -17,11 +17,13 @@ from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 
 Answer = TypeVar("Answer")
+SERVER: Final = {"Server": "carnet"}
+"""In every answer; the library would tell its version and the interpreter's instead."""
 
 
 def problem_response(error: CarnetError, *, request_id: str) -> web.Response:
     """Return the answer for `error`."""
-    headers = {REQUEST_HEADER: request_id, "Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store"}
+    headers = {REQUEST_HEADER: request_id, "Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", **SERVER}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     return web.Response(status=error.http_status, headers=headers, body=problem_of(error, request=request_id).encode())

@@ -16,6 +16,7 @@ from aiohttp import web
 from carnet.errors import CallerError, CarnetError
 from carnet.limits import KIB
 from carnet.paths import HEALTH, JSON_TYPE, METRICS, READY
+from gateway.http.problems import SERVER
 from gateway.http.surface import Reading
 from gateway.telemetry.metrics import CONTENT_TYPE
 
@@ -41,7 +42,9 @@ async def watched(address: tuple[str, int] | None, reading: Reading, require_rea
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if len(server.connections) > _CONNECTIONS_MAX:
             return _closing(web.Response(status=_BUSY))
-        return await _answer(request, reading, require_ready)
+        response = await _answer(request, reading, require_ready)
+        response.headers.update(SERVER)
+        return response
 
     server = web.Server(
         answer,

@@ -9,7 +9,7 @@ EDGE = ("gateway.http", "gateway.registry", "gateway.console", "gateway.commands
 ADAPTERS = ("gateway.storage", "gateway.catalog", "gateway.translog", "gateway.lists", "gateway.keyring", "gateway.jobs")
 ASSEMBLERS = (
     *("gateway.assembly", "gateway.maintenance", "gateway.sitedir", "gateway.offline", "gateway.dev", "gateway.commands"),
-    "gateway.backing_up",
+    *("gateway.backing_up", "gateway.doctor"),
 )
 """What builds a site, keeps it going, or works on one that is not running: the only places that name concrete adapters."""
 PORTS = ("gateway.ports", "gateway.records", "gateway.settings", "gateway.passage_rows", "gateway.passage_records")

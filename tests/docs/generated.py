@@ -93,6 +93,13 @@ def metrics() -> str:
     return "\n".join(["| series | type | meaning |", "|---|---|---|", *rows])
 
 
+def doctor_codes() -> str:
+    """Return what `carnet-gateway doctor` looks at."""
+    findings = importlib.import_module("gateway.doctor.findings")
+    rows = [f"| `{code}` | {_cell(meaning)} |" for code, meaning in findings.CODES.items()]
+    return "\n".join(["| code | ok means |", "|---|---|", *rows])
+
+
 def policy_facts() -> str:
     """Return the facts that rules may read."""
     facts = importlib.import_module("carnet.policy.facts")
@@ -107,6 +114,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/operations.md", "exit-statuses"): exit_statuses,
     ("docs/operations.md", "gateway-settings"): gateway_settings,
     ("docs/operations.md", "metrics"): metrics,
+    ("docs/operations.md", "doctor"): doctor_codes,
     ("docs/operations.md", "agent-settings"): agent_settings,
     ("docs/operations.md", "agent-commands"): agent_commands,
     ("docs/operations.md", "gateway-commands"): gateway_commands,

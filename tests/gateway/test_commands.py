@@ -289,3 +289,76 @@ def test_every_command_explains_itself(gateway, command):
 def test_a_lane_that_names_a_destination_twice_is_refused_in_words():
     with pytest.raises(CallerError, match="appears twice"):
         parse_lane("us-eu=us:eu,eu")
+
+
+def test_an_agent_a_site_and_a_lane_are_shown(gateway):
+    init(gateway, "us")
+    init(gateway, "eu", "DE", 8444)
+    import_bundle(gateway, "us", "eu", lane=("--lane", "out=us:eu"))
+    gateway("invite", "us", "ci", "--grant", "push:team/*@out")
+
+    agent = json.loads(gateway("agent", "show", "us", "ci", "--json")[1])
+    site = json.loads(gateway("site", "show", "us", "eu", "--json")[1])
+    lane = json.loads(gateway("lane", "show", "us", "out", "--json")[1])
+    assert (agent["identity"], len(agent["open_invites"])) == ("spiffe://example.com/site/us/agent/ci", 1)
+    assert (agent["unfinished"], agent["unfinished_bytes"], agent["revoked"]) == ([], 0, None)
+    assert (site["jurisdiction"], site["lanes"], site["log_entries_seen"]) == ("DE", ["out"], None)
+    assert (lane["mode"], lane["suites"], lane["ready"]) == ("inspected", [1], {"eu": False})
+    assert [one["site"] for one in json.loads(gateway("site", "list", "us", "--json")[1])["sites"]] == ["us", "eu"]
+    for arguments in (
+        ("agent", "show", "us", "ci"),
+        ("site", "show", "us", "eu"),
+        ("lane", "show", "us", "out"),
+        ("site", "list", "us"),
+    ):
+        status, out, _ = gateway(*arguments)
+        assert (status, "None" in out) == (0, False), out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (("agent", "show", "us", "nobody"), 2, "E-USAGE"),
+        (("agent", "show", "us", "No Name"), 2, "E-NAME"),
+        (("site", "show", "us", "eu"), 8, "E-SITE-UNKNOWN"),
+        (("lane", "show", "us", "out"), 8, "E-LANE-UNKNOWN"),
+        (("invite", "us", "ci", "--url", "http://x"), 2, "E-USAGE"),
+        (("invite", "us", "ci", "--url", "https://x:1/path"), 2, "E-USAGE"),
+        (("store", "check", "us", "--subset", "3/2"), 2, "E-USAGE"),
+        (("store", "check", "us", "--subset", "0/2"), 2, "E-USAGE"),
+        (("store", "check", "us", "--subset", "x"), 2, "E-USAGE"),
+    ],
+)
+def test_what_is_not_there_is_one_line_and_a_hint(gateway, arguments, status, code):
+    init(gateway, "us")
+    import_bundle(gateway, "us")
+
+    assert_failed(gateway(*arguments), status, code)
+
+
+def test_a_wrong_value_in_the_environment_is_not_blamed_on_the_file(gateway, monkeypatch):
+    init(gateway, "us")
+    for name, value in (
+        ("LOG_LEVEL", "x"),
+        ("LIMITS__CONNECTIONS_MAX", "0"),
+        ("LISTEN", "nonsense"),
+        ("LIMITS", "{"),
+        ("SITE", ""),
+    ):
+        monkeypatch.setenv(f"CARNET_GATEWAY_{name}", value)
+        outcome = gateway("db", "check", "us")
+        monkeypatch.delenv(f"CARNET_GATEWAY_{name}")
+
+        assert_failed(outcome, 2, "E-CONFIG")
+        assert f"environment variable CARNET_GATEWAY_{name}" in outcome[2], outcome[2]
+        assert "gateway.toml" not in outcome[2]
+
+
+def test_a_catalog_that_is_no_database_names_the_backup(gateway, tmp_path):
+    init(gateway, "us")
+    (tmp_path / "us" / "catalog.sqlite").write_bytes(b"this is no database" * 100)
+    (tmp_path / "us" / "catalog.sqlite-wal").unlink(missing_ok=True)
+    outcome = gateway("db", "check", "us")
+
+    assert_failed(outcome, 1, "E-DATABASE")
+    assert "backup" in outcome[2].splitlines()[1]

@@ -545,3 +545,15 @@ async def test_a_cancel_without_a_body_has_no_reason(world):
     assert (await wire.answer())[0] == 200
     assert world.gateway.transfers.calls == [("cancel", agent_id(), TRANSFER, "")]
     assert samples.transfer_view().state == "admitted"
+
+
+async def test_no_answer_tells_what_the_server_is_made_of(world):
+    wire = await Wire.agent(world)
+    for request in ("GET /v1/trust", "GET /nowhere", "POST /v1/transfers"):
+        wire.send(f"{request} HTTP/1.1\nHost: localhost")
+        _, headers, _ = await wire.answer()
+        assert headers["server"] == "carnet", request
+    wire.writer.write(b"nonsense\r\n\r\n")
+    _, headers, _ = await wire.answer()
+
+    assert headers["server"] == "carnet"
