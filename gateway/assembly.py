@@ -24,7 +24,7 @@ from gateway.approvals import Approvals
 from gateway.artifacts import Artifacts
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.migrate import check
-from gateway.catalog.session import Committed
+from gateway.catalog.session import Committed, StateChange
 from gateway.changes import Changes
 from gateway.clock import SystemClock
 from gateway.commit import Commit
@@ -62,6 +62,7 @@ from gateway.settings import GatewaySettings, parse_address
 from gateway.sitedir import SitePaths, forget_restored, is_restored, load_authority
 from gateway.storage.local import LocalBlobStore
 from gateway.telemetry import events
+from gateway.telemetry.causes import current_cause
 from gateway.telemetry.logs import configure, get_logger
 from gateway.telemetry.metrics import Metrics
 from gateway.tell import Tell
@@ -273,8 +274,22 @@ def _listener(worker: Worker, changes: Changes) -> Callable[[Committed], None]:
     def hear(committed: Committed) -> None:
         worker.hear(committed)
         changes.tell(committed.transfers)
+        for change in committed.changes:
+            _log_change(change)
 
     return hear
+
+
+def _log_change(change: StateChange) -> None:
+    """Tell the log that a state changed: one search for a transfer's id, at all its sites, tells its story."""
+    get_logger().info(
+        events.TRANSFER_CHANGED if change.destination is None else events.DELIVERY_CHANGED,
+        transfer=change.transfer,
+        before=change.before,
+        after=change.after,
+        peer=change.peer,
+        request=change.cause,
+    )
 
 
 async def _keep(upkeep: Maintenance, services: Services, expire: Expire) -> None:
@@ -368,5 +383,6 @@ def _peer_client(
         gateway=gateway,
         connections=_PEER_CONNECTIONS,
         timeouts=timeouts,
+        request_id=current_cause,
         sent=lambda size: metrics.sent(site.name, size),
     )

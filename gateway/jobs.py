@@ -23,6 +23,7 @@ from gateway.catalog.work import LEASE
 from gateway.ports import Awaiting, Clock, JobQueue
 from gateway.records import JobRecord
 from gateway.telemetry import events
+from gateway.telemetry.causes import caused_by, new_cause
 
 Handler = Callable[[JobRecord], Awaitable[None]]
 
@@ -161,7 +162,8 @@ class Worker:
         """Run one handler under its lease and settle the job; only a lost process or a lost lease leaves it unsettled."""
         keeper = asyncio.create_task(self._keep_lease(job, asyncio.current_task()))
         try:
-            await self._handlers[job.kind](job)
+            with caused_by(new_cause()):
+                await self._handlers[job.kind](job)
         except asyncio.CancelledError:
             # Shielded: the job must be given back although this task is ending. After a lost lease it changes nothing.
             await asyncio.shield(self._settle(job, self._queue.retry(job, delay_s=0.0, error="interrupted")))

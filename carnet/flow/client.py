@@ -71,10 +71,12 @@ class PeerClient:
         connections: int = 4,
         user_agent: str = USER_AGENT,
         timeouts: "Timeouts | None" = None,
+        request_id: "Callable[[], str | None]" = lambda: None,
     ) -> None:
         """Connect to nothing yet.
 
-        `base_urls` are tried in turn; `context` is a `carnet.flow.tls.ClientContext`; `gateway` is the identity that must answer.
+        `base_urls` are tried in turn; `context` is a `carnet.flow.tls.ClientContext`; `gateway` is the identity that must answer;
+        `request_id` gives the id of what a request is made for, which the gateway's log then names.
         """
         from carnet.flow.link import Call, Link, Timeouts
 
@@ -86,6 +88,7 @@ class PeerClient:
             connections=connections,
             user_agent=user_agent,
             timeouts=timeouts or Timeouts(),
+            request_id=request_id,
         )
 
     async def __aenter__(self) -> Self:

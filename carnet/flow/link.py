@@ -26,7 +26,7 @@ from carnet.flow.tls import check_gateway, explain_tls
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, REQUEST_JSON_BYTES_MAX
 from carnet.messages import Problem
-from carnet.paths import BINARY_TYPE, JSON_TYPE, PROBLEM_TYPE
+from carnet.paths import BINARY_TYPE, JSON_TYPE, PROBLEM_TYPE, REQUEST_HEADER
 from carnet.problems import error_of, error_of_status
 
 _PIECE_BYTES: Final = 256 * KIB
@@ -94,8 +94,12 @@ class Link:
         connections: int,
         user_agent: str,
         timeouts: Timeouts,
+        request_id: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`context` is asked before every request, so that a renewed certificate is used by the next new connection."""
+        """`request_id` is asked before each request, and told to the gateway as our own id of it, for its log.
+
+        `context` is asked before every request, so that a renewed certificate is used by the next new connection.
+        """
         if not base_urls:
             raise CallerError("E-CONFIG", "a gateway needs at least one url")
         self._urls = tuple(url.rstrip("/") for url in base_urls)
@@ -105,6 +109,7 @@ class Link:
         self._connections = connections
         self._headers = {"User-Agent": user_agent, "Accept": f"{JSON_TYPE}, {BINARY_TYPE}", "Accept-Encoding": "identity"}
         self._timeouts = timeouts
+        self._request_id = request_id
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -150,6 +155,9 @@ class Link:
         length = len(call.body) if call.body is not None else 0
         timeouts = self._timeouts
         headers = {**call.headers, "Content-Type": call.content_type} if call.body is not None else dict(call.headers)
+        own_id = self._request_id()
+        if own_id is not None:
+            headers[REQUEST_HEADER] = own_id
         async with self._opened().request(
             call.method,
             url + call.path,

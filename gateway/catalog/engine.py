@@ -14,6 +14,7 @@ import queue
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,9 +25,19 @@ from gateway.catalog.session import Committed
 from gateway.catalog.transaction import SqliteTransaction
 from gateway.ports import Clock
 from gateway.storage.durable import Step, SyncFailure, no_step
+from gateway.telemetry.causes import current_cause
 
 Result = TypeVar("Result")
-Change = Callable[[SqliteTransaction], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to run in a transaction, and on whose behalf."""
+
+    run: Callable[[SqliteTransaction], object]
+    cause: str | None
+
+
 Listener = Callable[[Committed], None]
 
 _BUSY_MS = 10_000
@@ -118,7 +129,7 @@ class SqliteCatalog:
             InternalError: E-DISK or E-DATABASE; nothing happened.
             SyncFailure: the process must end.
         """
-        return cast("Result", await self._group.submit(change))
+        return cast("Result", await self._group.submit(Change(change, current_cause())))
 
     async def read(self, question: Callable[[SqliteTransaction], Result]) -> Result:
         """Run `question` against one consistent state; see `Catalog.read`.
@@ -167,10 +178,10 @@ class SqliteCatalog:
         """Run one change in a savepoint; return its session, or None if it was undone."""
         if not self._writer.in_transaction:
             return None
-        session = SqliteTransaction(self._writer, self._clock.now(), self._seal)
+        session = SqliteTransaction(self._writer, self._clock.now(), self._seal, item.work.cause)
         self._writer.execute("SAVEPOINT change")
         try:
-            item.result = item.work(session)
+            item.result = item.work.run(session)
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller of this change alone
             item.error = translate_database_error(error) if isinstance(error, sqlite3.Error) else error
             if self._writer.in_transaction:
@@ -211,6 +222,7 @@ def _together(parts: Sequence[Committed]) -> Committed | None:
     whole = Committed(
         transfers=frozenset().union(*(part.transfers for part in parts)),
         jobs=any(part.jobs for part in parts),
+        changes=tuple(change for part in parts for change in part.changes),
         log_size=max((part.log_size for part in parts if part.log_size is not None), default=None),
     )
     return None if whole == Committed() else whole

@@ -49,19 +49,37 @@ def to_json(value: JsonValue) -> str:
 
 
 @dataclass(frozen=True)
+class StateChange:
+    """A transfer, or with `destination` one of its deliveries, went from state to state; `before` is None for a new one."""
+
+    transfer: TransferId
+    before: str | None
+    after: str
+    destination: str | None = None
+    peer: str | None = None
+    """The other site that the change is about."""
+    cause: str | None = None
+    """The request or the attempt on whose behalf it was made."""
+
+
+@dataclass(frozen=True)
 class Committed:
     """What a commit changed: transfers (with their deliveries), whether jobs became due, and the log's new size."""
 
     transfers: frozenset[TransferId] = frozenset()
     jobs: bool = False
     log_size: int | None = None
+    changes: tuple[StateChange, ...] = ()
+    """In the order they were made."""
 
 
 class Session:
     """Runs statements in the current transaction of `connection`."""
 
-    def __init__(self, connection: sqlite3.Connection, now: datetime, seal: RowSeal) -> None:
-        """Take a connection that is inside a transaction, the time of that transaction, and what seals rows."""
+    def __init__(self, connection: sqlite3.Connection, now: datetime, seal: RowSeal, cause: str | None = None) -> None:
+        """Take a connection that is inside a transaction, the time of that transaction, what seals rows, and on whose behalf."""
+        self._cause = cause
+        self._changes: list[StateChange] = []
         self._connection = connection
         self._now = now
         self._seal = seal
@@ -77,7 +95,14 @@ class Session:
     @property
     def committed(self) -> Committed:
         """What listeners are told once this transaction is durable."""
-        return Committed(frozenset(self._touched), self._jobs_changed, self._log_size)
+        return Committed(frozenset(self._touched), self._jobs_changed, self._log_size, tuple(self._changes))
+
+    def _note_change(
+        self, transfer: TransferId, before: str | None, after: str, *, destination: str | None = None, peer: str | None = None
+    ) -> None:
+        """Take note that a state changed, for listeners; nothing if it did not."""
+        if before != after:
+            self._changes.append(StateChange(transfer, before, after, destination, peer, self._cause))
 
     def _run(self, statement: Statement, /, **values: Value) -> sqlite3.Cursor:
         return self._connection.execute(statement.sql, {**statement.constants, **values})

@@ -25,6 +25,10 @@ _d = schema.deliveries.c
 _SAVE = upsert(schema.transfers)
 _SAVE_DELIVERY = upsert(schema.deliveries)
 _GET = Statement(select(schema.transfers).where(_t.id == bindparam("id")))
+_STATE = Statement(select(_t.state).where(_t.id == bindparam("id")))
+_DELIVERY_STATE = Statement(
+    select(_d.state).where(_d.transfer == bindparam("transfer"), _d.destination == bindparam("destination"))
+)
 _CREATED_AT = Statement(select(_t.created_at).where(_t.id == bindparam("id")))
 _OF_PACKING = Statement(
     select(schema.transfers).where(_t.packing_digest == bindparam("packing")).order_by(_t.created_at.desc()).limit(1)
@@ -174,6 +178,9 @@ class Transfers(Session):
     def save_transfer(self, record: TransferRecord) -> None:
         """Insert or replace the transfer's row."""
         self._touched.add(record.id)
+        known = self._one(_STATE, id=record.id)
+        peer = record.sender.site if record.sender.kind == "gateway" else None
+        self._note_change(record.id, None if known is None else known["state"], record.state, peer=peer)
         self._run(
             _SAVE,
             id=record.id,
@@ -217,6 +224,14 @@ class Transfers(Session):
     def save_delivery(self, record: DeliveryRecord) -> None:
         """Insert or replace the delivery's row."""
         self._touched.add(record.transfer)
+        known = self._one(_DELIVERY_STATE, transfer=record.transfer, destination=record.destination)
+        self._note_change(
+            record.transfer,
+            None if known is None else known["state"],
+            record.state,
+            destination=record.destination,
+            peer=record.destination,
+        )
         self._run(
             _SAVE_DELIVERY,
             transfer=record.transfer,

@@ -10,7 +10,6 @@ Rules:      1. the body is unread until step 7  2. every answer has a Carnet-Req
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -19,6 +18,7 @@ from aiohttp import HttpVersion11, web
 
 from carnet.errors import CapacityError, CarnetError, NotAuthenticated, PeerError, Unavailable
 from carnet.identifiers import SpiffeId
+from carnet.paths import REQUEST_HEADER
 from gateway.http import artifacts, transfers
 from gateway.http.admission import Throttle
 from gateway.http.bodies import too_long
@@ -28,11 +28,12 @@ from gateway.http.identity import Authenticator
 from gateway.http.problems import SERVER, guard, problem_response
 from gateway.http.routes import Route, match_for, open_match
 from gateway.telemetry import events
+from gateway.telemetry.causes import caused_by, is_cause, new_cause
 from gateway.telemetry.logs import get_logger
 from gateway.telemetry.metrics import AGENTS
+from gateway.telemetry.refusals import RefusalLog
 
-_REQUEST_ID_BYTES: Final = 8
-_PATH_CHARS_LOGGED: Final = 300
+_SEGMENT_HANDLERS: Final = frozenset({transfers.put_segment, transfers.put_forwarded, artifacts.segment})
 
 
 class Edge:
@@ -45,6 +46,7 @@ class Edge:
         self._throttle = throttle
         self._now = now
         self._in_flight = 0
+        self.refusals = RefusalLog(asyncio.get_running_loop().time)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -71,7 +73,8 @@ class Edge:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = asyncio.get_running_loop().time()
         visit = _Visit(request, self)
-        result = await guard(visit.answer, request_id=visit.request_id, is_connected=lambda: _is_connected(request))
+        with caused_by(visit.request_id):
+            result = await guard(visit.answer, request_id=visit.request_id, is_connected=lambda: _is_connected(request))
         if isinstance(result, CarnetError):
             response: web.StreamResponse = problem_response(result, request_id=visit.request_id)
             if not request.content.is_eof():
@@ -128,7 +131,7 @@ class _Visit:
 
     def __init__(self, request: web.BaseRequest, edge: Edge) -> None:
         self.request = request
-        self.request_id = secrets.token_hex(_REQUEST_ID_BYTES)
+        self.request_id = new_cause()
         self.path = request.raw_path.partition("?")[0]
         self.identity: SpiffeId | None = None
         self.route: Route | None = None
@@ -152,7 +155,7 @@ class _Visit:
 
     def count(self, response: web.StreamResponse, error: CarnetError | None, elapsed_s: float) -> None:
         """Write down what became of the request."""
-        self._log(response, error.code if error is not None else None, round(elapsed_s * 1_000, 1))
+        self._log(response, error, round(elapsed_s * 1_000, 1))
         metrics = self._edge.context.metrics
         method = self.request.method if self.route is not None else "other"
         metrics.answered(
@@ -173,20 +176,35 @@ class _Visit:
         elif route.handler is artifacts.segment:
             self._edge.context.metrics.sent(peer, response.content_length or 0)
 
-    def _log(self, response: web.StreamResponse, code: str | None, elapsed_ms: float) -> None:
-        get_logger().info(
-            events.REQUEST_ANSWERED,
-            request=self.request_id,
-            method=self.request.method[:10],
-            path=self.path[:_PATH_CHARS_LOGGED],
-            status=response.status,
-            code=code,
-            identity=self.identity,
-            transfer=self.transfer,
-            bytes_in=self.request.content_length or 0,
-            bytes_out=response.content_length or 0,
-            elapsed_ms=elapsed_ms,
-        )
+    def _log(self, response: web.StreamResponse, error: CarnetError | None, elapsed_ms: float) -> None:
+        """Write one line; never the path, which holds names of artifacts."""
+        fields: dict[str, object] = {
+            "request": self.request_id,
+            "caller_request": self._caller_request(),
+            "method": self.request.method[:10],
+            "route": self.route.name if self.route is not None else None,
+            "status": response.status,
+            "identity": self.identity,
+            "transfer": self.transfer,
+            "bytes_in": self.request.content_length or 0,
+            "bytes_out": response.content_length or 0,
+            "elapsed_ms": elapsed_ms,
+        }
+        if error is None:
+            is_segment = self.route is not None and self.route.handler in _SEGMENT_HANDLERS
+            say = get_logger().debug if is_segment else get_logger().info
+            say(events.REQUEST_ANSWERED, **fields)
+            return
+        left_out = self._edge.refusals.admit(str(self.identity))
+        if left_out is not None:
+            limit = error.limit if isinstance(error, CapacityError | Unavailable) else None
+            get_logger().info(events.REQUEST_REFUSED, code=error.code, limit=limit, left_out=left_out, **fields)
+
+    def _caller_request(self) -> str | None:
+        """Return a peer's own id of this request, if it has the form of one."""
+        told = self.request.headers.get(REQUEST_HEADER, "")
+        is_peer = self.identity is not None and self.identity.kind == "gateway"
+        return told if is_peer and is_cause(told) else None
 
 
 def _check_body(request: web.BaseRequest, route: Route) -> None:

@@ -6,7 +6,14 @@ Rules:      1. one name, one meaning  2. values are fields, never part of the na
 from typing import Final
 
 REQUEST_ANSWERED: Final = "request_answered"
-"""One HTTP exchange ended: request, method, path, status, identity, bytes_in, bytes_out, elapsed_ms, code if refused."""
+"""One HTTP exchange ended well: request, caller_request of a peer, method, route, status, identity, transfer, bytes_in,
+bytes_out, elapsed_ms. Segments are told at level debug."""
+REQUEST_REFUSED: Final = "request_refused"
+"""One HTTP exchange was refused: as above, with code, limit if it was one, and left_out: how many others were not told."""
+TRANSFER_CHANGED: Final = "transfer_changed"
+"""A transfer is in another state: transfer, before, after, peer (the other site, where there is one), request that caused it."""
+DELIVERY_CHANGED: Final = "delivery_changed"
+"""A delivery is in another state: transfer, peer (its destination), before, after, request that caused it."""
 REQUEST_FAILED: Final = "request_failed"
 """A defect of ours during an exchange: request and the traceback."""
 REQUEST_MALFORMED: Final = "request_malformed"

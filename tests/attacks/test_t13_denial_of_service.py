@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.identity import load_identity
 from agent.push import Wait
 from agent.session import open_session
 from carnet.errors import CapacityError, CarnetError
@@ -15,7 +16,7 @@ from carnet.flow.tls import client_context
 from carnet.identifiers import TransferId
 from carnet.messages import CommitRequest
 from gateway.offline import open_site
-from tests.attacks.parties import noise
+from tests.attacks.parties import new_agent, noise
 from tests.crossing.sites import LiveSite, World, push_in
 
 
@@ -101,3 +102,38 @@ async def test_a_commit_of_a_transfer_that_is_not_there_is_refused_whatever_its_
             with pytest.raises(CarnetError) as caught:
                 await session.client.commit(TransferId("0" * 32), request)
             assert caught.value.http_status < 500
+
+
+async def test_a_good_agent_works_while_others_send_a_byte_at_a_time(world: World, tmp_path: Path) -> None:
+    """Strangers and an enrolled agent alike send slow heads and slow bodies; none of it takes a share of others."""
+    other = await new_agent(world.us, "slow", "push,pull:*@*")
+    context = client_context(other.identity_dir / "tls.pem", None, load_identity(other.identity_dir).authority_pem)
+    stranger = client_context(None, None, await _authority(world))
+    port = int(world.us.settings.url.rsplit(":", 1)[1])
+    put = f"PUT /v1/transfers/{'0' * 32}/segments/b3-{'0' * 64} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    beginnings = [(stranger, b"GET /healthz HTT"), (context, b"GET /v1/trust HT"), (context, put.encode() + b"x")]
+    stopped = asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def drip(number: int) -> None:
+        tls, first = beginnings[number % len(beginnings)]
+        _, writer = await asyncio.open_connection("localhost", port, ssl=tls)
+        writers.append(writer)
+        writer.write(first)
+        while not stopped.is_set() and not writer.is_closing():
+            writer.write(b"x")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), 0.5)
+
+    tasks = [asyncio.create_task(drip(number)) for number in range(60)]
+    while len(writers) < 60:
+        await asyncio.sleep(0)
+    result = await world.push(f"file:{noise(tmp_path / 'a', 3_000_000)}", "app:v1")
+    await world.pull(world.us, "app:v1", f"file:{tmp_path / 'out'}")
+    stopped.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()
+
+    assert result.view.deliveries[0].state == "delivered"
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "a").read_bytes()
