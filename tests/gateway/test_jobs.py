@@ -103,12 +103,15 @@ async def test_each_kind_has_its_handler_and_other_kinds_wait(catalog):
 
 async def test_no_more_run_at_a_time_than_allowed(catalog):
     running, most = 0, 0
-    done = asyncio.Event()
+    full, done = asyncio.Event(), asyncio.Event()
 
     async def handler(job):
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == 3:
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.01)
         running -= 1
         if job.key == "11":

@@ -95,6 +95,10 @@ IDLE_BYTES_MAX = 100_000
 """What an idle connection may cost a gateway, with its TLS, HTTP and timers."""
 
 
+def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
 async def idle(agents: list[AgentSettings], count: int, stack: AsyncExitStack) -> None:
     """Open `count` connections in turns of these agents, each authenticated by one request, and leave them."""
     port = int(agents[0].url.rsplit(":", 1)[1])
@@ -106,7 +110,7 @@ async def idle(agents: list[AgentSettings], count: int, stack: AsyncExitStack) -
     async def open_one(number: int) -> None:
         async with at_once:
             reader, writer = await asyncio.open_connection("localhost", port, ssl=contexts[number % len(contexts)])
-            stack.callback(writer.transport.abort)
+            stack.callback(_abort, writer)
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
