@@ -203,7 +203,7 @@ async def test_a_rule_of_the_origin_can_ask_whether_the_content_was_inspected(co
     source = noise(tmp_path / "a", 1000)
     with pytest.raises(Refused, match="nobody here saw"):
         await cold_world.push(f"file:{source}", "eu:app:v1")
-    attested = {"classification": "internal", "labels": {"scan": "passed"}}
+    attested = {"classification": "internal", "purpose": "deploy", "labels": {"scan": "passed"}}
     result = await cold_world.push(f"file:{source}", "eu:app:v1", declare=attested)
 
     assert result.view.deliveries[0].state == "delivered"
