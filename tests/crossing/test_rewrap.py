@@ -174,7 +174,7 @@ async def test_who_waits_is_told_what_to_do_and_both_logs_have_it(sealed_world: 
     [reason] = waiting.deliveries[0].reasons
     assert "KEM key 1, which eu does not hold" in reason.text
     assert reason.remedy == f"run `carnet transfer retry {waiting.transfer}` as its sender"
-    assert (origin["rewrap-asked"], origin["key-wrapped"], origin["key-released"]) == (1, 1, 2)
+    assert (origin["rewrap-asked"], origin["key-rewrapped"], origin["key-released"]) == (1, 1, 2)
     assert (destination["key-refused"], destination["key-unwrapped"]) == (1, 1)
 
 
