@@ -194,7 +194,8 @@ async def test_a_rule_of_the_origin_can_ask_whether_the_content_was_inspected(co
     at: [offer]
     when: {content.inspected: false, label.scan: {present: false}}
     effect: deny
-    reason: nobody here saw what is in it, and the sender attests nothing
+    reason: nobody here saw what is in it, and the sender says nothing of a scan
+    remedy: scan it and declare label.scan=passed
 """
     cold_world.us.set_policy(POLICIES["us"] + blind)
     await cold_world.eu.start()
