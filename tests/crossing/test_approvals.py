@@ -411,7 +411,7 @@ async def test_a_request_that_ended_is_made_again_and_old_approvals_are_void(col
     await world.us.start()
     await know_each_other(world)
     async with open_session(world.us.agent) as session:
-        view = await session.client.wait(held.transfer, lambda one: asks_anew(one, old), 20)
+        view = await session.client.wait(held.transfer, lambda one: asks_anew(one, old), 60)
 
     assert view.deliveries[0].approvals.given == ()
 
