@@ -108,6 +108,8 @@ def verify_release(session: Session, release: ArtifactRelease) -> Granted:
     revoked = session.revocations.reason_against(statement)
     if revoked is not None:
         raise Held("E-REVOKED", f"waybill of {waybill.transfer} is by {statement.identity}, which is revoked ({revoked})")
+    if waybill.declarations.is_controlled:
+        session.identity.trust.check_fresh(now())  # no grace for this one
     if waybill.origin.agent != statement.identity or not statement.is_valid_at(parse_time(waybill.at)):
         raise IntegrityError("E-SIGNATURE", f"waybill of {waybill.transfer} is not by its originator")
     packing = open_packing(parse_envelope(release.packing_list), waybill, statement.signing_key, bundle)

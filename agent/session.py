@@ -6,13 +6,13 @@ Every command that talks to the gateway begins here. What the gateway says is us
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from agent.enroll import renew_if_due
 from agent.identity import advance_trust, load_identity
 from agent.settings import AgentSettings
 from carnet.envelope import parse_envelope
-from carnet.errors import CarnetError, Unavailable
+from carnet.errors import CarnetError, Held, Unavailable
 from carnet.flow.client import PeerClient
 from carnet.flow.link import Timeouts
 from carnet.flow.tls import ClientContext
@@ -21,8 +21,9 @@ from carnet.identity import AgentIdentity
 from carnet.keys import KemPublicKey
 from carnet.messages import EnvelopeJson
 from carnet.release import site_recipient
-from carnet.revocation import RevocationState, read_sets
+from carnet.revocation import CLOCK_AHEAD, RevocationSet, RevocationState, read_sets
 from carnet.suites import SUITE_1
+from carnet.timestamps import format_time, parse_time
 from carnet.trust import KemStatement, TrustBundle, newest_kem, open_kem_statement
 
 
@@ -63,22 +64,27 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    settings: AgentSettings, *, connections: int | None = None, timeouts: Timeouts | None = None
+    settings: AgentSettings,
+    *,
+    connections: int | None = None,
+    timeouts: Timeouts | None = None,
+    grace: timedelta = timedelta(0),
 ) -> AsyncIterator[Session]:
-    """Yield a session; the certificate is renewed first if it is due.
+    """Yield a session; the certificate is renewed first if it is due. `grace` is how long ago the trust bundle may have expired.
 
     Raises:
         CallerError: E-NOT-ENROLLED, E-CONFIG. Unavailable: E-UNREACHABLE. IntegrityError: E-TRUST, E-SIGNATURE.
-        Held: E-TRUST-EXPIRED.
+        Held: E-TRUST-EXPIRED, E-CLOCK.
     """
     identity = load_identity(settings.identity_dir, root_fingerprint=settings.root_fingerprint)
     async with connect(settings, identity, connections=connections or settings.parallel, timeouts=timeouts) as client:
         identity = await renew_if_due(identity, settings.identity_dir, client, now())
         response = await client.trust()
         identity = advance_trust(settings.identity_dir, identity, parse_envelope(response.bundle), now())
-        bundle = identity.trust.fresh(now())
+        bundle = identity.trust.fresh(now() - grace)
         statements = tuple(_verified(response.kem_statements, bundle))
         revocations = read_sets(map(parse_envelope, response.revocations), bundle)
+        _check_clock(revocations.newest(identity.id.site))
         yield Session(settings, identity, client, bundle, statements, revocations)
 
 
@@ -104,6 +110,17 @@ def connect(
         connections=connections,
         timeouts=timeouts,
     )
+
+
+def _check_clock(own: RevocationSet | None) -> None:
+    """Raise `Held` E-CLOCK if what the home site signed within the last hour says that this machine's clock is far behind.
+
+    A clock that is ahead shows where the site checks what was signed by it.
+    """
+    if own is not None and now() < parse_time(own.issued) - CLOCK_AHEAD:
+        raise Held(
+            "E-CLOCK", f"the clock of this machine shows {format_time(now())}, but {own.issued} is past at site {own.site}"
+        )
 
 
 def _verified(envelopes: tuple[EnvelopeJson, ...], bundle: TrustBundle) -> list[KemStatement]:

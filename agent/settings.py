@@ -51,6 +51,8 @@ class AgentSettings(FileSettings):
     """Segments in flight at once."""
     limit_rate: Annotated[int, Field(ge=1)] | None = None
     """Most bytes sent or fetched each second."""
+    pull_grace_hours: Annotated[int, Field(ge=0, le=168)] = 24
+    """Hours for which pulls go on after the trust bundle expired; controlled content has none."""
 
 
 def find_settings_file(given: Path | None = None) -> Path | None:

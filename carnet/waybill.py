@@ -9,7 +9,7 @@ Example:    >>> sorted(Declarations(purpose="spare part").to_json())
             ['data_categories', 'labels', 'parties', 'purpose']
 """
 
-from typing import Annotated, ClassVar, Protocol, Self
+from typing import Annotated, ClassVar, Final, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -69,6 +69,10 @@ class Provenance(WireModel):
     run: ShortText | None = None
 
 
+CONTROLLED: Final = frozenset({"export-controlled", "cui", "classified"})
+"""Classifications of content that is controlled by law: it is given out only while everything about trust is fresh."""
+
+
 class Declarations(WireModel):
     """What the originator declares for export and data-protection law; each is optional, policy says what it needs."""
 
@@ -80,6 +84,11 @@ class Declarations(WireModel):
     purpose: Text | None = None
     parties: Annotated[tuple[Party, ...], Field(max_length=_LIST_MAX)] = ()
     labels: Annotated[dict[Word, ShortText], Field(max_length=_LIST_MAX)] = Field(default_factory=dict)
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether the content is of a controlled class, or has an export control number."""
+        return self.classification in CONTROLLED or self.export_control_number is not None
 
 
 class Waybill(Statement):

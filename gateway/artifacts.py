@@ -4,6 +4,8 @@ A pull is a `release` decision of this site for that consumer: decided, signed a
 the consumer's own KEM key. Segments are served only to who sent them or was released to.
 """
 
+from datetime import timedelta
+
 from carnet.decision import Gate, Outcome
 from carnet.encoding import encode_base64
 from carnet.entries import EntryType
@@ -15,11 +17,14 @@ from carnet.receipt import ReceiptKind
 from carnet.release import make_release
 from carnet.timestamps import format_time
 from carnet.trust import AgentStatement, TrustBundle
+from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision, refused, signed_step
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, IdentityRecord
 from gateway.services import Services
+from gateway.telemetry import events
+from gateway.telemetry.logs import get_logger
 
 _RECALLED_MAX = 16
 """How many recalled transfers are looked at to tell why something is not here."""
@@ -69,10 +74,11 @@ class Artifacts:
             NotFound: E-ARTIFACT-UNKNOWN. NotAuthorised: E-NOT-ENROLLED for an identity without a KEM key.
         """
         services = self._services
-        bundle = services.trust.ground()
-        record, consumer = await services.catalog.read(
-            lambda tx: (self._visible(tx, identity, repository, tag), self._consumer(tx, identity))
-        )
+        record, consumer, waybill = await services.catalog.read(lambda tx: self._asked_for(tx, identity, repository, tag))
+        grace = timedelta(0) if waybill.declarations.is_controlled else timedelta(hours=services.bounds.pull_grace_hours)
+        bundle, expired = services.trust.ground_for_pull(record.origin, grace)
+        if expired is not None:
+            get_logger().warning(events.PULL_IN_GRACE, artifact=record.digest, identity=identity, expired=expired)
         outcome_reasons = await services.catalog.write(lambda tx: self._decide(tx, record, consumer, bundle))
         outcome, reasons = outcome_reasons
         name = f"{repository}:{tag}"
@@ -84,7 +90,13 @@ class Artifacts:
         if outcome is not Outcome.ALLOW:
             raise refused(f"pull of {name} is not allowed", reasons)
         step = await signed_step(services, record.transfer, Gate.RELEASE, identity)
-        return await services.catalog.write(lambda tx: self._hand_out(tx, record, consumer, step))
+        return await services.catalog.write(lambda tx: self._hand_out(tx, record, consumer, step, expired))
+
+    def _asked_for(
+        self, tx: Transaction, identity: SpiffeId, repository: Repository, tag: Tag
+    ) -> tuple[ArtifactRecord, AgentStatement, Waybill]:
+        record = self._visible(tx, identity, repository, tag)
+        return record, self._consumer(tx, identity), documents.read_waybill(tx, record.transfer)
 
     def _decide(
         self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, bundle: TrustBundle
@@ -148,7 +160,9 @@ class Artifacts:
             )
         return judgement
 
-    def _hand_out(self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, step: SignedStep) -> ArtifactRelease:
+    def _hand_out(
+        self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, step: SignedStep, expired: str | None
+    ) -> ArtifactRelease:
         services, transfer = self._services, record.transfer
         sealed_key = tx.artifact_key(transfer)
         if sealed_key is None:
@@ -164,7 +178,8 @@ class Artifacts:
         tx.add_reader(transfer, consumer.identity)
         tx.append(
             EntryType.KEY_RELEASED,
-            {"transfer": transfer, "recipient": consumer.identity, "key": consumer.kem_key.digest},
+            {"transfer": transfer, "recipient": consumer.identity, "key": consumer.kem_key.digest}
+            | ({} if expired is None else {"expired": expired}),
         )
         receipt = documents.need(tx, transfer, documents.receipt_name(ReceiptKind.DELIVERED, services.site))
         return ArtifactRelease(

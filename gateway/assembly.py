@@ -49,8 +49,10 @@ from gateway.passages.opening import Opening
 from gateway.passages.passing import Passing
 from gateway.passages.taking import Passages
 from gateway.peers import Peers
+from gateway.pki import Authority
 from gateway.policies import PolicyBook
 from gateway.policy_record import record_policy
+from gateway.ports import Clock
 from gateway.recalling import Recalls
 from gateway.receive import Receive
 from gateway.release import Release
@@ -76,6 +78,7 @@ from gateway.withdrawing import Withdraw
 
 _PEER_CONNECTIONS = 4
 _JOBS = 16
+_FIRST_HEARING_S = 3.0
 _ONE_ATTEMPT = LinkTimeouts(connect_s=3.0, read_s=5.0, retry_s=0.0)
 
 
@@ -97,8 +100,10 @@ class Gateway:
     log: TransparencyLog
 
 
-async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop: asyncio.Event) -> None:
-    """Serve the site until `stop` is set; `ready` gets the port once it accepts connections.
+async def serve(
+    settings: GatewaySettings, *, ready: Callable[[int], None], stop: asyncio.Event, clock: Clock | None = None
+) -> None:
+    """Serve the site until `stop` is set; `ready` gets the port once it accepts connections; `clock` is the system's by default.
 
     Raises:
         CallerError: E-CONFIG, E-POLICY, E-DATABASE for what must be put right before it can run.
@@ -108,7 +113,7 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
     paths = SitePaths(settings.data_dir)
     check(paths.catalog)
     async with AsyncExitStack() as stack:
-        clock = SystemClock()
+        clock = clock or SystemClock()
         catalog = SqliteCatalog(paths.catalog, clock=clock, seal=row_seal(paths, settings.credentials_dir))
         stack.callback(catalog.close)
         local = LocalBlobStore(paths.store)
@@ -144,10 +149,7 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
         )
         services = replace(services, courier=Routes(services))
         changes = Changes()
-        enrolment = Enrolment(
-            catalog=catalog, log=log, keyring=keyring, authority=authority, trust=trust, facts=_facts(settings), clock=clock
-        )
-        gateway = _gateway(services, changes, enrolment, log)
+        gateway = _gateway(services, changes, _enrolment(services, settings, authority), log)
         worker = _worker(catalog, services, gateway.inbound, settings, metrics)
         await stack.enter_async_context(_watched(settings, paths, services, metrics))
         upkeep = Maintenance(settings, paths, authority, keyring, catalog, log, trust, clock)
@@ -156,9 +158,10 @@ async def serve(settings: GatewaySettings, *, ready: Callable[[int], None], stop
         async with asyncio.TaskGroup() as group:
             sequencer = group.create_task(log.run())
             working = group.create_task(worker.run())
-            keeping = group.create_task(_keep(upkeep, services, Expire(services)))
+            watch = RevocationWatch(trust, peers.on_our_lanes, peers.client)
+            keeping = group.create_task(_keep(upkeep, services, Expire(services), watch.heard))
             watching = group.create_task(peers.run())
-            following = group.create_task(RevocationWatch(trust, peers.on_our_lanes, peers.client).run())
+            following = group.create_task(watch.run())
             try:
                 await serve_http(gateway, _server_settings(settings, paths, clock, metrics), ready=ready, stop=stop)
             finally:
@@ -177,8 +180,16 @@ async def _publish_the_rest(log: TransparencyLog, seconds: float) -> None:
             await log.settled()
 
 
-def _facts(settings: GatewaySettings) -> SiteFacts:
-    return SiteFacts(settings.trust_domain, settings.site, settings.operator)
+def _enrolment(services: Services, settings: GatewaySettings, authority: Authority) -> Enrolment:
+    return Enrolment(
+        catalog=services.catalog,
+        log=services.log,
+        keyring=services.keyring,
+        authority=authority,
+        trust=services.trust,
+        facts=SiteFacts(settings.trust_domain, settings.site, settings.operator),
+        clock=services.clock,
+    )
 
 
 def _gateway(services: Services, changes: Changes, enrolment: Enrolment, log: TransparencyLog) -> Gateway:
@@ -235,6 +246,7 @@ def _bounds(settings: GatewaySettings) -> Bounds:
         relay_bytes_max=limits.relay_bytes_max,
         relay_s=settings.timeouts.relay_s,
         route_rest_s=settings.timeouts.route_rest_s,
+        pull_grace_hours=limits.pull_grace_hours,
     )
 
 
@@ -292,9 +304,14 @@ def _log_change(change: StateChange) -> None:
     )
 
 
-async def _keep(upkeep: Maintenance, services: Services, expire: Expire) -> None:
-    """Run every kind of upkeep at intervals, and at once on SIGHUP; what fails is logged and tried again."""
+async def _keep(upkeep: Maintenance, services: Services, expire: Expire, heard: asyncio.Event) -> None:
+    """Run every kind of upkeep at intervals, and at once on SIGHUP; what fails is logged and tried again.
+
+    The first round waits a moment for a peer: what it signs by a wrong clock would bind this site until that time comes.
+    """
     asked = _hangups()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(heard.wait(), _FIRST_HEARING_S)
     while True:
         asked.clear()
         for work in (upkeep.run, expire.run):
@@ -345,7 +362,7 @@ def _worker(catalog: SqliteCatalog, services: Services, inbound: Inbound, settin
     )
 
 
-def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: SystemClock, metrics: Metrics) -> ServerSettings:
+def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: Clock, metrics: Metrics) -> ServerSettings:
     timeouts, limits = settings.timeouts, settings.limits
     return ServerSettings(
         site=settings.site,

@@ -36,7 +36,12 @@ class Expire:
         self._services = services
 
     async def run(self) -> None:
-        """Expire up to a hundred transfers; the next round takes the rest."""
+        """Expire up to a hundred transfers; the next round takes the rest.
+
+        Raises:
+            Held: E-CLOCK: a clock that cannot be right ends nothing.
+        """
+        self._services.trust.require_clock()
 
         def change(tx: Transaction) -> list[SegmentId]:
             orphans: list[SegmentId] = []

@@ -11,12 +11,15 @@ larger tree from the peer and verify that the smaller is its beginning; (5) keep
 import asyncio
 
 from carnet.checkpoint import Checkpoint, log_origin, open_checkpoint
+from carnet.encoding import decode_base64
+from carnet.entries import parse_entry
 from carnet.errors import CarnetError, IntegrityError, NotFound, Unavailable
 from carnet.flow.client import PeerClient
 from carnet.identifiers import SiteName
 from carnet.merkle import HASH_BYTES, prove_consistency, verify_consistency
 from carnet.proof import EntryProof
 from carnet.tiles import Tile, read_nodes
+from carnet.timestamps import parse_time
 from carnet.trust import TrustBundle
 from gateway.passages.far_logs import far_log_file
 from gateway.ports import Transaction
@@ -36,6 +39,12 @@ class Heads:
         Raises:
             IntegrityError: E-PROOF for two histories; E-SIGNATURE. Unavailable: the peer's tiles cannot be read now.
         """
+        await self._follow(bundle, site, proof)
+        at = parse_time(parse_entry(decode_base64(proof.entry)).at)
+        self._services.trust.floor.witness(at, self._services.clock.now())
+
+    async def _follow(self, bundle: TrustBundle, site: SiteName, proof: EntryProof) -> None:
+        """Steps (1) to (5); raises as `check`."""
         key, origin = bundle.site(site).signing_key, log_origin(bundle.trust_domain, site)
         note = proof.checkpoint.encode("utf-8")
         shown = open_checkpoint(note, origin=origin, key=key)  # (1)

@@ -33,9 +33,9 @@ CSR_CHARS_MAX: Final = 8_000
 _COMMON_NAME_CHARS_MAX = 64
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Authority:
-    """The issuing CA of one site: its certificate, which the trust bundle carries, and its key."""
+    """The issuing CA of one site: its certificate, which the trust bundle carries, and its key. `follow` is its only change."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -62,6 +62,22 @@ class Authority:
         if certificate.public_key() != key.public_key():
             raise CallerError("E-CONFIG", "the issuing CA's key is not the key of its certificate")
         return cls(certificate=certificate, key=key)
+
+    def renewed(self, now: datetime) -> x509.Certificate:
+        """Return a certificate of one more year for the same key and name: both vouch for whatever that key signed."""
+        name = self.certificate.subject
+        builder = (
+            _builder(name, name, self.key.public_key(), now, AUTHORITY_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+        )
+        return builder.sign(self.key, hashes.SHA256())
+
+    def follow(self, certificate: x509.Certificate) -> None:
+        """Issue under another certificate of the same key from now on; raise `CallerError` E-CONFIG for one of another key."""
+        if certificate.public_key() != self.key.public_key():
+            raise CallerError("E-CONFIG", "the issuing CA's next certificate is not of its key")
+        self.certificate = certificate
 
     @property
     def fingerprint(self) -> str:

@@ -51,6 +51,8 @@ class Bounds:
     """Seconds that relays may take without anything arriving, beside the time for the bytes."""
     route_rest_s: float = 900.0
     """Seconds for which a route that failed is not used."""
+    pull_grace_hours: int = 24
+    """Hours for which pulls go on after the trust bundle or a revocation set expired."""
 
 
 @dataclass(frozen=True)

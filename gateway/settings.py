@@ -103,6 +103,8 @@ class Limits(_Section):
     """Passages of one peer that this site relays at a time."""
     relay_bytes_max: Annotated[int, Field(ge=1)] = _TIB
     """Sealed bytes that this site, as a relay, holds or has promised to take for one peer."""
+    pull_grace_hours: Annotated[int, Field(ge=0, le=168)] = 24
+    """Hours for which pulls go on after the trust bundle or a revocation set expired; controlled content has none."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024
     """Open connections in all."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64

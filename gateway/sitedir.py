@@ -24,8 +24,9 @@ from cryptography import x509
 
 from carnet.encoding import JsonValue
 from carnet.entries import EntryType
-from carnet.errors import CallerError, Unavailable
+from carnet.errors import CallerError, PeerError, Unavailable
 from carnet.keys import VerifyingKey
+from carnet.statement import parse_model
 from carnet.trust import SiteCard
 from gateway.keyring import FileKeyring, create_keys, read_private_file, rotate_kem, static_key_path
 from gateway.pki import Authority, encode_chain, encode_key, new_key, parse_key, renewal_due
@@ -37,6 +38,7 @@ CATALOG_NAME: Final = "catalog.sqlite"
 CARD_NAME: Final = "site-card.json"
 LOCK_NAME: Final = "serve.lock"
 """Locked by the process that serves the site."""
+_CARD_BYTES_MAX = 128 * 1024
 _DIRECTORIES = ("keys", "ca", "trust", "policy", "store", "log")
 
 
@@ -70,6 +72,11 @@ class SitePaths:
     def authority_certificate(self) -> Path:
         """The issuing CA's certificate, PEM."""
         return self.root / "ca" / "issuing.crt"
+
+    @property
+    def next_authority(self) -> Path:
+        """The issuing CA's next certificate, until a trust bundle names it."""
+        return self.root / "ca" / "next.crt"
 
     @property
     def proposal(self) -> Path:
@@ -168,6 +175,43 @@ def load_authority(paths: SitePaths, credentials: Path | None = None) -> Authori
     except OSError as error:
         raise CallerError("E-CONFIG", f"{paths.authority_certificate} cannot be read: {error.strerror}") from None
     return Authority.parse(certificate, key)
+
+
+def propose_authority(paths: SitePaths, authority: Authority, now: datetime) -> SiteCard:
+    """Write the CA's next certificate and a site card that has it; it is used once a trust bundle names it. Blocks.
+
+    Raises:
+        CallerError: E-CONFIG if the site card is missing or none.
+    """
+    pem = encode_chain(authority.renewed(now))
+    try:
+        card = parse_model(SiteCard, paths.card.read_bytes(), bytes_max=_CARD_BYTES_MAX)
+    except (OSError, PeerError) as error:
+        raise CallerError("E-CONFIG", f"{paths.card} is no site card: {error}", remedy="restore it from the backup") from None
+    renewed = card.model_copy(update={"tls_ca": pem.decode("ascii")})
+    write_durable(paths.next_authority, pem)
+    write_durable(paths.card, renewed.encode() + b"\n")
+    return renewed
+
+
+def follow_authority(paths: SitePaths, authority: Authority, named: str) -> bool:
+    """Put the CA's next certificate in the place of the present one if `named`, what the trust bundle says, is it. Blocks.
+
+    Idempotent: the certificate is in its place before the proposed file goes, and `authority` follows whatever is in that place.
+    """
+    try:
+        proposed = paths.next_authority.read_bytes()
+    except FileNotFoundError:
+        proposed = b""
+    if proposed and proposed == named.encode("ascii"):
+        write_durable(paths.authority_certificate, proposed)
+        paths.next_authority.unlink()
+        sync_directory(paths.next_authority.parent)
+    current = x509.load_pem_x509_certificate(paths.authority_certificate.read_bytes())
+    if current == authority.certificate:
+        return False
+    authority.follow(current)
+    return True
 
 
 def issue_own_certificate(paths: SitePaths, settings: GatewaySettings, authority: Authority, now: datetime) -> None:

@@ -3,9 +3,12 @@
 A clock set back would make expired certificates, bundles, waybills and revocation sets valid again. What the site itself signed
 and logged, and what others signed, cannot be older than now.
 
+A restart keeps the floor: own entries and sets are in the catalog, and what peers proved is kept there too.
+
 Rules:      1. the floor only rises  2. more than `BEHIND` below the floor nothing new is decided
             3. expiry is judged at the later of clock and floor
             4. where peers take part, a clock more than `APART` from every one of them heard of late holds too
+            5. a peer proves at most the time that our own clock shows: one that is ahead stops nobody
 Source:     DESIGN section 5, "Time"; P9
 """
 
@@ -45,6 +48,11 @@ class TimeFloor:
     def hear(self, site: SiteName, theirs: datetime, ours: datetime) -> None:
         """Take note of a peer's clock, heard over its authenticated connection when ours showed `ours`."""
         self._heard[site] = (ours, theirs - ours)
+        self.witness(theirs, ours)
+
+    def witness(self, theirs: datetime, ours: datetime) -> None:
+        """Take note of a time that a peer signed or said when ours showed `ours`; its clock may be `APART` ahead (rule 5)."""
+        self.raise_to(min(theirs - APART, ours))
 
     def judged(self, now: datetime) -> datetime:
         """Return the time that expiry is judged at (rule 3)."""

@@ -11,13 +11,13 @@ Spec:       docs/statements.md section "Trust bundle"; docs/protocol.md section 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from carnet.checkpoint import Checkpoint, log_origin, open_checkpoint
 from carnet.encoding import JsonValue
 from carnet.entries import EntryType, parse_entry
 from carnet.envelope import Envelope, parse_envelope
-from carnet.errors import CarnetError, IntegrityError, NotFound
+from carnet.errors import CarnetError, Held, IntegrityError, NotFound
 from carnet.identifiers import Digest, SiteName
 from carnet.limits import TRUST_BUNDLE_BYTES_MAX
 from carnet.messages import RevocationResponse, TrustResponse
@@ -32,6 +32,8 @@ from gateway.telemetry.logs import get_logger
 from gateway.time_floor import TimeFloor
 
 BUNDLE = "trust/bundle"
+_FLOOR = "time/floor"
+_FLOOR_KEPT_EVERY = timedelta(minutes=1)
 PINNED = "trust/root-fingerprint"
 """Site document: the fingerprint of the first bundle's roots."""
 
@@ -69,13 +71,28 @@ class Trust:
     async def refresh_revocations(self) -> None:
         """Read again who is revoked, and how late it is at least: the cheap part, done every second."""
         await self.revocations.refresh(self.current())
-        last = await self._catalog.read(lambda transaction: transaction.last_entry())
+        last, kept = await self._catalog.read(lambda tx: (tx.last_entry(), tx.site_document(_FLOOR)))
         if last is not None:
             self.floor.raise_to(parse_time(parse_entry(last).at))
+        if kept is not None:
+            self.floor.raise_to(parse_time(kept.decode("ascii")))
         for site, known in self.revocations.state.sets.items():
             issued = parse_time(known.content.issued)
             # A peer's clock may be that far ahead; as proof it must not stop a site whose clock is right.
             self.floor.raise_to(issued if site == self._site else issued - CLOCK_AHEAD)
+
+    async def keep_floor(self) -> None:
+        """Keep the floor in the catalog once it rose by a minute, so that a restart under a wrong clock knows it."""
+        floor = self.floor.moment
+        kept = await self._catalog.read(lambda tx: tx.site_document(_FLOOR))
+        if floor is None or (kept is not None and floor < parse_time(kept.decode("ascii")) + _FLOOR_KEPT_EVERY):
+            return
+        text = format_time(floor).encode("ascii")
+        await self._catalog.write(lambda tx: tx.put_site_document(_FLOOR, text))
+
+    def require_clock(self) -> datetime:
+        """Return the time to judge at, for what this site does by itself; raise `Held` E-CLOCK if its clock cannot be right."""
+        return self.floor.require(self._clock.now(), with_peers=True)
 
     def ground(self, *sites: SiteName) -> TrustBundle:
         """Return the bundle to decide and act on now, together with `sites`, this one left aside.
@@ -91,6 +108,25 @@ class Trust:
         bundle = self.state().fresh(now)
         self.revocations.state.require_fresh(others, now)
         return bundle
+
+    def ground_for_pull(self, origin: SiteName, grace: timedelta) -> tuple[TrustBundle, str | None]:
+        """Return the bundle to give out what came from `origin` on, and what had expired already, if it did, by at most `grace`.
+
+        What is here was checked while everything was fresh; so that a site whose peers or roots are away goes on for a while.
+
+        Raises:
+            Held: E-CLOCK; E-TRUST-EXPIRED, E-REVOCATION-EXPIRED beyond `grace`. IntegrityError: E-TRUST before the first import.
+        """
+        origins = [origin] if origin != self._site else []
+        now = self.floor.require(self._clock.now(), with_peers=False)
+        bundle = self.state().fresh(now - grace)
+        self.revocations.state.require_fresh(origins, now - grace)
+        try:
+            self.state().check_fresh(now)
+            self.revocations.state.require_fresh(origins, now)
+        except Held as error:
+            return bundle, error.problem
+        return bundle, None
 
     def state(self) -> TrustedState:
         """Return the trusted state; raise `IntegrityError` E-TRUST before the first import."""

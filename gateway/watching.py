@@ -33,12 +33,16 @@ class RevocationWatch:
         self._peers = peers
         self._client = client
         self._asking: set[SiteName] = set()
+        self.heard = asyncio.Event()
+        """Set once a peer answered, or when there is none to ask: from then on a clock that is wrong shows."""
 
     async def run(self) -> None:
         """Look and ask until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(_every(_OWN_S, self._trust.refresh_revocations))
             while True:
+                if not self._peers():
+                    self.heard.set()
                 for site in self._peers():
                     if site not in self._asking:
                         self._asking.add(site)
@@ -52,6 +56,7 @@ class RevocationWatch:
             async with asyncio.timeout(_ANSWER_S):
                 answer = await self._client(site).revocations(0 if known is None else known.number)
             await self._trust.learn_revocations(site, answer)
+            self.heard.set()
         except (CarnetError, TimeoutError) as error:
             get_logger().debug(events.PEER_UNREACHABLE, peer=site, error=str(error))
         finally:

@@ -154,6 +154,8 @@ def pull(
     verbose: Verbose = False,
 ) -> None:
     """Pull an artifact from the home site; every signature, proof and digest is checked before it is visible."""
+    from datetime import timedelta
+
     from agent.commands.names import parse_name
     from agent.pull import pull as run_pull
     from agent.session import open_session
@@ -169,7 +171,8 @@ def pull(
     settings = load_settings(get_config())
 
     async def work() -> None:
-        async with open_session(settings, connections=parallel or settings.parallel) as session:
+        grace = timedelta(hours=settings.pull_grace_hours)
+        async with open_session(settings, connections=parallel or settings.parallel, grace=grace) as session:
             counters = Progress()
             started = time.monotonic()
             async with shown(counters, ProgressMode.NONE if quiet else progress, "pull"):

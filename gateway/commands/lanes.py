@@ -1,4 +1,4 @@
-"""`site add`, `lane list`, `lane add`: changes gathered in the site directory's pending proposal."""
+"""`site add`, `site renew-ca`, `lane list`, `lane add`: what goes into the next trust bundle, gathered in a pending proposal."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +21,7 @@ def add_commands(app: typer.Typer) -> None:
     sites.command("list")(list_sites)
     sites.command("show")(show_site)
     sites.command("add")(add_site)
+    sites.command("renew-ca")(renew_ca)
     app.add_typer(sites, name="site")
     lanes = new_app("The lanes that there are, and those of the next trust bundle.")
     lanes.command("list")(list_lanes)
@@ -48,6 +49,18 @@ def add_site(
     Terminal(json, quiet, verbose).done(
         {"proposal": str(path), "version": bundle.version, "site": given.name, "signing_key": given.signing_key.hex},
         [f"site {given.name} is in proposal {bundle.version}, {path}", f"signing key {given.signing_key.hex}"],
+    )
+
+
+def renew_ca(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Give the site's issuing CA a certificate for one more year, for the same key; it is used when a trust bundle names it.
+
+    Hand the new site-card.json to the holders of the roots, or take it with `site add`. Nothing is restarted and nobody enrols
+    anew: what the old certificate vouches for, the new one does too. Do it before the old one ends.
+    """
+    card, ends = wait_for(_renew_ca(directory))
+    Terminal(json, quiet, verbose).done(
+        {"card": str(card), "ends": ends}, [f"the next certificate of the issuing CA, until {ends}, is in {card}"]
     )
 
 
@@ -82,6 +95,19 @@ def add_lane(
         {"proposal": str(path), "version": bundle.version, "lane": bundle.lane(given.name).to_json()},
         [f"lane {given.name} is in proposal {bundle.version}, {path}"],
     )
+
+
+async def _renew_ca(directory: Path) -> tuple[Path, str]:
+    from cryptography import x509
+
+    from carnet.timestamps import format_time
+    from gateway.offline import open_site
+    from gateway.sitedir import propose_authority
+
+    async with open_site(directory) as site:
+        card = propose_authority(site.paths, site.authority(), site.clock.now())
+        ends = x509.load_pem_x509_certificate(card.tls_ca.encode("ascii")).not_valid_after_utc
+        return site.paths.card, format_time(ends)
 
 
 async def _amend(directory: Path, change: "Change") -> "tuple[Path, TrustBundle]":

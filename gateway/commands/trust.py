@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 RootOption = Annotated[
     list[str] | None, typer.Option("--root", help="Public root key: a .pub file, its line, or 64 hex digits; may be repeated.")
 ]
+_BEFORE_LINE = 3
+"""Where `show` says how many of the roots before signed: below those of the bundle itself."""
 Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="A proposal or a bundle.")]
 
 
@@ -138,12 +140,18 @@ def sign(
     terminal = Terminal(json, quiet, verbose)
     if root.public not in bundle.roots.keys:
         terminal.note(f"key {root.public.keyid} is no root of this bundle; that is right only for a root of the bundle before")
-    terminal.done(_document(bundle, count), [f"signed by {count} roots, {bundle.roots.threshold} are needed"])
+    said = f"signed by {count} roots, {bundle.roots.threshold} are needed"
+    if bundle.version > 1:
+        said += f"; of the roots before, see `trust show {file} --from` the bundle before"
+    terminal.done(_document(bundle, count), [said])
 
 
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A proposal or bundle, or a site directory.")],
     *,
+    current: Annotated[
+        Path | None, typer.Option("--from", help="The bundle before: tells how many of its roots signed, who must, too.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -156,7 +164,13 @@ def show(
     else:
         envelope, bundle = proposals.read_proposal(file)
     count = len(proposals.signed_roots(envelope, bundle))
-    Terminal(json, quiet, verbose).answer(_document(bundle, count), _lines(bundle, count))
+    document, lines = _document(bundle, count), _lines(bundle, count)
+    if current is not None:
+        before = proposals.read_proposal(current)[1]
+        signed = len(proposals.signed_roots(envelope, before))
+        document["signatures_before"], needed = signed, before.roots.threshold
+        lines.insert(_BEFORE_LINE, f"before  signed by {signed} of the {needed} roots that the bundle before needs")
+    Terminal(json, quiet, verbose).answer(document, lines)
 
 
 def import_bundle(

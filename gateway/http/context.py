@@ -53,6 +53,11 @@ class ServerContext:
         except OSError as error:
             get_logger().warning(events.CERTIFICATE_REFUSED, error=type(error).__name__)
 
+    def add_own(self, authority: str) -> None:
+        """Trust another certificate of the site's own CA from now on."""
+        if authority not in self._anchors:
+            self._follow_anchor(authority)
+
     def _follow_anchor(self, authority: str) -> None:
         try:
             self._add_anchor(authority)

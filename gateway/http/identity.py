@@ -70,6 +70,10 @@ class Authenticator:
         self._leaves: OrderedDict[bytes, Leaf] = OrderedDict()
         self._issued: OrderedDict[tuple[bytes, str], None] = OrderedDict()
 
+    def follow(self, own_ca: str) -> None:
+        """Take another certificate (PEM) of the site's own CA from now on."""
+        self._own_ca = own_ca
+
     def identify(self, der: bytes | None, now: datetime) -> SpiffeId:
         """Return the identity of the leaf `der` at `now`; raise `NotAuthenticated` naming what is wrong with it."""
         if der is None:

@@ -78,7 +78,8 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
         check_leaf=gateway.trust.revocations.check_leaf,
     )
     throttle = Throttle(settings.bounds.requests_per_s_max, asyncio.get_running_loop().time)
-    edge = Edge(context, authenticator, throttle, settings.clock.now)
+    # Certificates are judged at the later of clock and floor: a clock set back brings no expired one back.
+    edge = Edge(context, authenticator, throttle, lambda: gateway.trust.floor.judged(settings.clock.now()))
     connections = ConnectionServer(edge.handle, settings.bounds)
     settings.metrics.connections.set_function(lambda: connections.open_connections)
     settings.metrics.bytes_in_flight.set_function(lambda: admission.in_flight)
@@ -88,6 +89,7 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
         get_logger().info(events.SERVER_LISTENED, addresses=[sock.getsockname()[:2] for one in listeners for sock in one.sockets])
 
         def look() -> None:
+            _follow_own_ca(settings.own_ca, tls, authenticator)
             tls.refresh()
             connections.cut_unless(edge.is_admitted)
 
@@ -159,6 +161,16 @@ def _read_ca(path: Path) -> str:
         return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise CallerError("E-CONFIG", f"the issuing CA {path} does not load: {type(error).__name__}") from None
+
+
+def _follow_own_ca(path: Path, tls: ServerContext, authenticator: Authenticator) -> None:
+    try:
+        own_ca = _read_ca(path)
+    except CallerError as error:
+        get_logger().warning(events.ANCHOR_REFUSED, error=str(error))
+        return
+    tls.add_own(own_ca)
+    authenticator.follow(own_ca)
 
 
 def _peer_ca(trust: Trust, site: SiteName) -> str | None:

@@ -211,6 +211,14 @@ class Revocations(Protocol):
         ...
 
 
+class Floor(Protocol):
+    """The latest time that there is proof of."""
+
+    def judged(self, now: datetime) -> datetime:
+        """Return the time that expiry is judged at."""
+        ...
+
+
 class Trust(Protocol):
     """The trust bundle and what belongs to it."""
 
@@ -225,6 +233,11 @@ class Trust(Protocol):
     @property
     def revocations(self) -> "Revocations":
         """Who is revoked."""
+        ...
+
+    @property
+    def floor(self) -> "Floor":
+        """How late it is at least."""
         ...
 
     def state(self) -> TrustedState:

@@ -35,6 +35,7 @@ from carnet.waybill import Declarations
 from gateway.assembly import serve
 from gateway.enrolment import InviteOrder, make_invite
 from gateway.offline import create_site, open_site
+from gateway.ports import Clock
 from gateway.proposals import Change, parse_lane, propose, read_card, sign_proposal, unsigned
 from gateway.settings import GatewaySettings, Limits, Telemetry, Timeouts, load_settings
 from gateway.sitedir import SitePaths
@@ -151,6 +152,8 @@ class LiveSite:
     """What the agent's own configuration says about the roots."""
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(drain_s=2.0))
     relaying: bool = True
+    clock: Clock | None = None
+    """What it takes for the time, from the next start on; the system's if None."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
@@ -185,7 +188,7 @@ class LiveSite:
             if not listening.done():
                 listening.set_result(port)
 
-        self._task = asyncio.create_task(serve(self.settings, ready=ready, stop=self._stop))
+        self._task = asyncio.create_task(serve(self.settings, ready=ready, stop=self._stop, clock=self.clock))
         await asyncio.wait([listening, self._task], return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
             listening.cancel()

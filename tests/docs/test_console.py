@@ -10,7 +10,7 @@ SHOWN = [path for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.m
 
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.name)
 def test_the_document_shows_what_happens(path, tmp_path):
-    problems = run(steps(path.read_text("utf-8")), tmp_path, timeout_s=120)
+    problems = run(steps(path.read_text("utf-8")), tmp_path, timeout_s=400)
 
     assert not problems, "\n\n".join(problems)
 

@@ -20,6 +20,7 @@ from gateway.http.bounds import Bounds
 from gateway.http.server import ServerSettings, serve
 from gateway.pki import Authority, encode_chain, encode_key, new_key
 from gateway.records import StoredSegment
+from gateway.time_floor import TimeFloor
 from tests.carnet import message_samples as samples
 from tests.carnet.samples import DOMAIN, EU, US, bundle, site
 
@@ -242,6 +243,7 @@ class FakeTrust:
     def __init__(self, current) -> None:
         self.current = current
         self.revocations = FakeRevocations()
+        self.floor = TimeFloor()
 
     async def response(self):
         return samples.trust_response()
