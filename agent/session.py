@@ -12,7 +12,7 @@ from agent.enroll import renew_if_due
 from agent.identity import advance_trust, load_identity
 from agent.settings import AgentSettings
 from carnet.envelope import parse_envelope
-from carnet.errors import CarnetError, Held, Unavailable
+from carnet.errors import CarnetError, Held, NotAuthenticated, Unavailable
 from carnet.flow.client import PeerClient
 from carnet.flow.link import Timeouts
 from carnet.flow.tls import ClientContext
@@ -74,9 +74,10 @@ async def open_session(
 
     Raises:
         CallerError: E-NOT-ENROLLED, E-CONFIG. Unavailable: E-UNREACHABLE. IntegrityError: E-TRUST, E-SIGNATURE.
-        Held: E-TRUST-EXPIRED, E-CLOCK.
+        Held: E-TRUST-EXPIRED, E-CLOCK. NotAuthenticated: E-CERTIFICATE.
     """
     identity = load_identity(settings.identity_dir, root_fingerprint=settings.root_fingerprint)
+    _check_certificate(identity)
     async with connect(settings, identity, connections=connections or settings.parallel, timeouts=timeouts) as client:
         identity = await renew_if_due(identity, settings.identity_dir, client, now())
         response = await client.trust()
@@ -110,6 +111,27 @@ def connect(
         connections=connections,
         timeouts=timeouts,
     )
+
+
+def _check_certificate(identity: AgentIdentity) -> None:
+    """Raise before a gateway refuses the certificate in the handshake, where nobody could say why.
+
+    Raises:
+        NotAuthenticated: E-CERTIFICATE if it has ended. Held: E-CLOCK if it has not begun.
+    """
+    leaf, moment = identity.leaf, now()
+    if moment >= leaf.not_valid_after_utc:
+        raise NotAuthenticated(
+            "E-CERTIFICATE",
+            f"the certificate of {identity.id} ended at {format_time(leaf.not_valid_after_utc)}",
+            remedy="ask the operator of the site for a new invite, and run `carnet enroll INVITE`",
+        )
+    if moment < leaf.not_valid_before_utc:
+        begins = format_time(leaf.not_valid_before_utc)
+        raise Held(
+            "E-CLOCK",
+            f"the certificate of {identity.id} begins at {begins}, the clock of this machine shows {format_time(moment)}",
+        )
 
 
 def _check_clock(own: RevocationSet | None) -> None:

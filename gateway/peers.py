@@ -52,6 +52,8 @@ class Peers:
         self._remembered = remembered
         self._clients: dict[SiteName, _Known] = {}
         self._outdated: list[PeerClient] = []
+        self._silent: set[SiteName] = set()
+        """Sites that did not answer when they were asked last: what they saw of our log is not known."""
 
     def client(self, site: SiteName) -> PeerClient:
         """Return the client for `site`; raise `NotFound` E-SITE-UNKNOWN if the trust bundle does not name it."""
@@ -89,14 +91,14 @@ class Peers:
         return sorted({site for lane in lanes for site in lane.sites} - {self._site})[:_CLIENTS_MAX]
 
     def _interval_s(self, site: SiteName) -> float:
-        """Return how long after it was asked a peer is asked again: soon while no KEM key of it may be used.
+        """Return how long after it was asked a peer is asked again: soon while it is silent, or no KEM key of it may be used.
 
         A relay also knows the sites behind it, which may be out of reach: it is asked soon while one of them is not known.
         """
         wanted = {site} | (set(self.on_our_lanes()) if site in self._relays() else set())
         now, sets = self._clock.now(), self._trust.revocations.state.sets
         is_known = all(self._trust.newest_kem(one, now) is not None and (one == site or one in sets) for one in wanted)
-        return _LATER_S if is_known else _SOON_S
+        return _LATER_S if is_known and site not in self._silent else _SOON_S
 
     def _relays(self) -> set[SiteName]:
         """Return the relays of our lanes."""
@@ -110,9 +112,12 @@ class Peers:
         try:
             async with asyncio.timeout(10):
                 answer = await self.client(site).trust()
+                self._silent.discard(site)
                 await self._trust.learn(answer)
         except (CarnetError, TimeoutError) as error:
             get_logger().debug(events.PEER_UNREACHABLE, peer=site, error=str(error))
+            if answer is None:
+                self._silent.add(site)
         if answer is not None:
             await self._remembered.compare(site, answer)
 

@@ -1,6 +1,7 @@
 """T1: somebody on the network between an agent and its site, or between two sites."""
 
 import asyncio
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 
 from agent.identity import load_identity
 from agent.session import open_session
-from carnet.errors import NotAuthenticated, Unavailable
+from carnet.errors import CarnetError, NotAuthenticated, Unavailable
 from carnet.flow.link import Timeouts
 from carnet.flow.tls import client_context
 from carnet.identifiers import SiteName, SpiffeId
@@ -170,3 +171,50 @@ async def test_a_site_speaks_tls_1_3_or_nothing(world: World) -> None:
     assert await answer_of(world.us, old) == b""
     assert not (await answer_of(world.us, None)).startswith(b"HTTP/1.1 2")
     assert b"E-NO-CERTIFICATE" in await answer_of(world.us, client_context(None, None, found.authority_pem))
+
+
+async def with_certificate(world: World, tmp_path: Path, authority: Authority, who: SpiffeId, hours: int) -> CarnetError:
+    """Return how an agent fails that has this certificate, all else being as it was enrolled."""
+    tmp_path.mkdir(exist_ok=True)
+    directory = tmp_path / f"{who.name}-{hours}"
+    shutil.copytree(world.us.agent.identity_dir, directory)
+    pem = write_leaf(authority, who, tmp_path / "leaf.pem", hours=hours).read_bytes()
+    key_at = pem.index(b"-----BEGIN PRIVATE")
+    (directory / "tls.pem").write_bytes(pem[key_at:] + pem[:key_at])
+    with pytest.raises(CarnetError) as caught:
+        async with open_session(world.us.agent.model_copy(update={"identity_dir": directory}), timeouts=AT_ONCE) as session:
+            await session.client.list()
+    return caught.value
+
+
+async def test_each_certificate_that_is_not_right_is_one_clear_error_at_the_agent(world: World, tmp_path: Path) -> None:
+    us, eu = await authority_of(world.us), await authority_of(world.eu)
+    agent = identity("us", "agent", "agent")
+
+    expired = await with_certificate(world, tmp_path, us, agent, -48)
+    early = await with_certificate(world, tmp_path, us, agent, 2)
+    other_name = await with_certificate(world, tmp_path, us, identity("us", "agent", "other"), 0)
+    other_ca = await with_certificate(world, tmp_path / "ca", eu, agent, 0)
+
+    assert (expired.code, expired.exit_status) == ("E-CERTIFICATE", 7)
+    assert "ended at" in expired.problem
+    assert "carnet enroll" in expired.remedy
+    assert (early.code, early.remedy) == ("E-CLOCK", "set the clock of this machine")
+    assert (other_name.code, other_name.exit_status) == ("E-TRUST", 6)
+    assert (other_ca.code, other_ca.exit_status) == ("E-CERTIFICATE", 7)
+    for error in (expired, early, other_name, other_ca):
+        assert error.remedy
+
+
+async def test_an_agent_does_not_speak_tls_1_2_to_a_gateway_that_knows_no_better(world: World, tmp_path: Path) -> None:
+    pem = write_leaf(await authority_of(world.us), identity("us", "gateway", "us"), tmp_path / "us.pem", hosts=("localhost",))
+    context = server_context(pem)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with in_the_middle(context) as (port, heard):
+        settings = world.us.agent.model_copy(update={"url": f"https://localhost:{port}"})
+        with pytest.raises((NotAuthenticated, Unavailable)) as caught:
+            async with open_session(settings, timeouts=AT_ONCE):
+                pass
+
+    assert caught.value.remedy
+    assert bytes(heard) == b""
