@@ -54,6 +54,10 @@ class BatchThread(Generic[Work]):
         self._queue: queue.SimpleQueue[Item[Work] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._start()
+
+    def _start(self) -> None:
+        """Let batches be run from now on."""
         self._thread.start()
 
     async def submit(self, work: Work) -> object:

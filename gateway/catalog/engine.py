@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from carnet.errors import CarnetError, InternalError, StorageFull, Unavailable
 from gateway.batching import BatchThread, Item
@@ -87,22 +87,40 @@ def translate_database_error(error: sqlite3.Error) -> CarnetError:
     return InternalError("E-DATABASE", f"the catalog refused a statement: {name}: {error}")
 
 
+class Connect(Protocol):
+    """Opens the catalog, as `connect` does."""
+
+    def __call__(self, path: Path, *, writer: bool) -> sqlite3.Connection:
+        """Return a connection; transactions are opened and closed by hand."""
+        ...
+
+
 class SqliteCatalog:
     """Implements `Catalog` on one SQLite file whose schema is current (see `gateway.catalog.migrate`). Close it at the end."""
 
-    def __init__(self, path: Path, *, clock: Clock, seal: RowSeal, readers: int = 2, step: Step = no_step) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        seal: RowSeal,
+        readers: int = 2,
+        step: Step = no_step,
+        open_connection: Connect = connect,
+        batches: type[BatchThread[Change]] = BatchThread,
+    ) -> None:
         """Open the file: one writer, `readers` readers; `seal` is of the site that it belongs to. Blocks, a few milliseconds."""
         self._clock = clock
         self._seal = seal
         self._step = step
         self._listeners: list[Listener] = []
-        self._writer = connect(path, writer=True)
+        self._writer = open_connection(path, writer=True)
         self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
-        self._connections = [connect(path, writer=False) for _ in range(readers)]
+        self._connections = [open_connection(path, writer=False) for _ in range(readers)]
         for connection in self._connections:
             self._idle.put(connection)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="catalog-read")
-        self._group: BatchThread[Change] = BatchThread("catalog-write", self._commit, notify=self._tell)
+        self._group = batches("catalog-write", self._commit, notify=self._tell)
 
     def close(self) -> None:
         """Finish what is queued, then close all connections. Blocks."""

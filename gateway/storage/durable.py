@@ -14,13 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from carnet.errors import CarnetError, InternalError, StorageFull
+from gateway.storage.disk import SYSTEM_DISK, Disk
 
 Step = Callable[[str], None]
 """Called with a name before and after each durable step; tests pass one that fails there."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FILE_MODE = 0o600
-_DIRECTORY_MODE = 0o700
 
 
 def no_step(name: str) -> None:
@@ -46,27 +45,23 @@ def translate_disk_error(error: OSError, what: str) -> CarnetError:
     return InternalError("E-DISK", f"disk error at {what}: {os.strerror(error.errno or 0)}")
 
 
-def sync_file(descriptor: int, what: str) -> None:
+def sync_file(descriptor: int, what: str, disk: Disk = SYSTEM_DISK) -> None:
     """Return when the file's bytes are on the disk; raise `SyncFailure` if that cannot be known."""
     try:
-        os.fdatasync(descriptor)
+        disk.sync(descriptor)
     except OSError as error:
         raise SyncFailure(f"sync of {what} failed: {error.strerror}") from error
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path, disk: Disk = SYSTEM_DISK) -> None:
     """Return when the names in `directory` are on the disk; raise `SyncFailure` if that cannot be known."""
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        disk.sync_directory(directory)
     except OSError as error:
         raise SyncFailure(f"sync of directory {directory.name} failed: {error.strerror}") from error
 
 
-def write_temporary(path: Path, data: bytes | bytearray | memoryview) -> int:
+def write_temporary(path: Path, data: bytes | bytearray | memoryview, disk: Disk = SYSTEM_DISK) -> int:
     """Write `data` to the new file `path` and return its open descriptor; nothing is synced yet.
 
     Raises:
@@ -74,43 +69,43 @@ def write_temporary(path: Path, data: bytes | bytearray | memoryview) -> int:
         InternalError: E-DISK for any other error; the file is removed.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+        descriptor = disk.create(path)
     except OSError as error:
         raise translate_disk_error(error, path.name) from error
     try:
         view = memoryview(data)
         while view:
-            view = view[os.write(descriptor, view) :]
+            view = view[disk.write(descriptor, view) :]
     except OSError as error:
-        os.close(descriptor)
-        discard(path)
+        disk.close(descriptor)
+        discard(path, disk)
         raise translate_disk_error(error, path.name) from error
     return descriptor
 
 
-def discard(path: Path) -> None:
+def discard(path: Path, disk: Disk = SYSTEM_DISK) -> None:
     """Remove a temporary file if it can be removed; the next start removes what is left."""
     with contextlib.suppress(OSError):
-        path.unlink()
+        disk.remove(path)
 
 
-def make_directory(directory: Path) -> None:
+def make_directory(directory: Path, disk: Disk = SYSTEM_DISK) -> None:
     """Make `directory` and those above it that are missing, each durable in its parent.
 
     Raises:
         Unavailable: E-DISK-FULL. InternalError: E-DISK. SyncFailure: the process must end.
     """
-    if directory.is_dir():
+    if disk.is_directory(directory):
         return
-    make_directory(directory.parent)
+    make_directory(directory.parent, disk)
     try:
-        directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        disk.make_directory(directory)
     except OSError as error:
         raise translate_disk_error(error, f"directory {directory.name}") from error
-    sync_directory(directory.parent)
+    sync_directory(directory.parent, disk)
 
 
-def write_durable(path: Path, data: bytes, *, step: Step = no_step) -> None:
+def write_durable(path: Path, data: bytes, *, step: Step = no_step, disk: Disk = SYSTEM_DISK) -> None:
     """Put `data` under `path` whole or not at all, replacing what is there; durable when this returns. Blocks.
 
     Steps: (1) a temporary file beside it is written; (2) synced; (3) renamed; (4) the directory is synced.
@@ -121,19 +116,19 @@ def write_durable(path: Path, data: bytes, *, step: Step = no_step) -> None:
         SyncFailure: the process must end.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    discard(temporary)
-    descriptor = write_temporary(temporary, data)
+    discard(temporary, disk)
+    descriptor = write_temporary(temporary, data, disk)
     try:
         step("written")  # (1)
-        sync_file(descriptor, path.name)
+        sync_file(descriptor, path.name, disk)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
     step("synced")  # (2)
     try:
-        temporary.rename(path)
+        disk.rename(temporary, path)
     except OSError as error:
-        discard(temporary)
+        discard(temporary, disk)
         raise translate_disk_error(error, path.name) from error
     step("renamed")  # (3)
-    sync_directory(path.parent)
+    sync_directory(path.parent, disk)
     step("directory-synced")  # (4)

@@ -12,7 +12,6 @@ Layout:     store/<first 2 hex digits>/<segment id> | store/incoming/<temporary>
 import asyncio
 import contextlib
 import itertools
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from carnet.errors import CallerError, IntegrityError, NotFound, Unavailable
 from carnet.identifiers import SegmentId
 from carnet.suites import SUITE_1, segment_id
 from gateway.batching import BatchThread, Item
+from gateway.storage.disk import SYSTEM_DISK, Disk
 from gateway.storage.durable import (
     Step,
     discard,
@@ -57,37 +57,47 @@ class _Placement:
     staged: Path | None = None
     descriptor: int = -1
 
-    def abandon(self) -> None:
+    def abandon(self, disk: Disk) -> None:
         """Close and remove a staged file that no group will place."""
         if self.staged is not None:
-            os.close(self.descriptor)
-            self.discard_staged()
+            disk.close(self.descriptor)
+            self.discard_staged(disk)
 
-    def discard_staged(self) -> None:
+    def discard_staged(self, disk: Disk) -> None:
         """Remove a staged file that cannot be placed, after its descriptor is closed."""
         if self.staged is not None:
-            discard(self.staged)
+            discard(self.staged, disk)
 
 
 class LocalBlobStore:
     """Implements `BlobStore` on a directory of this machine. Close it to end its threads."""
 
-    def __init__(self, directory: Path, *, threads: int = 4, sweep: bool = True, step: Step = no_step) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        threads: int = 4,
+        sweep: bool = True,
+        step: Step = no_step,
+        disk: Disk = SYSTEM_DISK,
+        batches: type[BatchThread[_Placement]] = BatchThread,
+    ) -> None:
         """Take the directory, make its shards and remove what an earlier crash left in `incoming`. Blocks, some milliseconds.
 
         Only the server may `sweep`: to anyone beside it, what is in `incoming` may be segments on their way.
         """
+        self._disk = disk
         self._directory = directory
         self._incoming = directory / "incoming"
         self._step = step
         self._names = itertools.count()
-        make_directory(self._incoming)
+        make_directory(self._incoming, disk)
         if sweep:
-            for leftover in self._incoming.iterdir():
-                leftover.unlink()
+            for leftover in disk.names(self._incoming):
+                disk.remove(self._incoming / leftover)
         self._make_shards()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._group: BatchThread[_Placement] = BatchThread("store-sync", self._place)
+        self._group = batches("store-sync", self._place)
 
     def close(self) -> None:
         """Finish what was begun and end the threads. Blocks."""
@@ -105,12 +115,12 @@ class LocalBlobStore:
         except asyncio.CancelledError:
             await _wait_for(staging)  # the thread still reads the caller's buffer
             if not staging.exception():
-                staging.result().abandon()
+                staging.result().abandon(self._disk)
             raise
         try:
             placed = self._group.enqueue(placement)
         except Unavailable:
-            placement.abandon()
+            placement.abandon(self._disk)
             raise
         return await placed is True
 
@@ -125,13 +135,13 @@ class LocalBlobStore:
     async def delete(self, segment: SegmentId) -> None:
         """Remove the segment's file durably; see `BlobStore.delete`."""
         path = self._path(segment)
-        await self._in_thread(_remove, path)
+        await self._in_thread(self._remove, path)
         await self._group.submit(_Placement(path))
 
     async def list(self) -> AsyncIterator[SegmentId]:
         """Yield the ids of all files, one shard at a time; files that are not segments are passed over."""
         for number in range(_SHARDS):
-            for segment in await self._in_thread(_ids_in, self._directory / f"{number:02x}"):
+            for segment in await self._in_thread(self._ids_in, self._directory / f"{number:02x}"):
                 yield segment
 
     async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
@@ -140,8 +150,8 @@ class LocalBlobStore:
     def _make_shards(self) -> None:
         """Make the directories of all shards; a name in an unsynced directory would not be durable."""
         for number in range(_SHARDS):
-            (self._directory / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-        sync_directory(self._directory)
+            self._disk.make_directory(self._directory / f"{number:02x}")
+        sync_directory(self._directory, self._disk)
 
     def _path(self, segment: SegmentId) -> Path:
         return self._directory / segment[_SHARD_DIGITS] / segment
@@ -154,7 +164,7 @@ class LocalBlobStore:
             return _Placement(final)
         staged = self._incoming / f"{next(self._names)}-{segment}"
         self._step("stage")
-        descriptor = write_temporary(staged, data)
+        descriptor = write_temporary(staged, data, self._disk)
         self._step("staged")
         return _Placement(final, staged, descriptor)
 
@@ -167,7 +177,7 @@ class LocalBlobStore:
 
     def _read(self, segment: SegmentId) -> bytes:
         try:
-            data = self._path(segment).read_bytes()
+            data = self._disk.read(self._path(segment))
         except FileNotFoundError:
             raise NotFound("E-SEGMENT-UNKNOWN", f"no segment {segment}") from None
         except OSError as error:
@@ -176,10 +186,7 @@ class LocalBlobStore:
         return data
 
     def _size(self, segment: SegmentId) -> int | None:
-        try:
-            return self._path(segment).stat().st_size
-        except FileNotFoundError:
-            return None
+        return self._disk.size(self._path(segment))
 
     def _place(self, batch: Sequence[Item[_Placement]]) -> None:
         """Make a group durable: (1) sync each file; (2) rename each; (3) sync each directory once."""
@@ -187,30 +194,41 @@ class LocalBlobStore:
             if item.work.staged is not None:
                 self._step("sync")
                 try:
-                    sync_file(item.work.descriptor, item.work.final.name)
+                    sync_file(item.work.descriptor, item.work.final.name, self._disk)
                 finally:
-                    os.close(item.work.descriptor)
+                    self._disk.close(item.work.descriptor)
                 self._step("synced")
         for item in batch:  # (2)
             try:
                 item.result = self._name(item.work)
             except OSError as error:
-                item.work.discard_staged()
+                item.work.discard_staged(self._disk)
                 item.error = translate_disk_error(error, f"segment {item.work.final.name}")
-        for directory in {item.work.final.parent for item in batch}:  # (3)
+        for directory in dict.fromkeys(item.work.final.parent for item in batch):  # (3)
             self._step("directory-sync")
-            sync_directory(directory)
+            sync_directory(directory, self._disk)
             self._step("directory-synced")
 
     def _name(self, placement: _Placement) -> bool:
         """Give a staged file its name. Only this thread gives names, so looking first and renaming then is no race."""
         if placement.staged is None:
             return False
-        is_new = not placement.final.exists()
+        is_new = self._disk.size(placement.final) is None
         self._step("rename")
-        placement.staged.rename(placement.final)
+        self._disk.rename(placement.staged, placement.final)
         self._step("renamed")
         return is_new
+
+    def _remove(self, path: Path) -> None:
+        try:
+            self._disk.remove(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise translate_disk_error(error, f"removal of {path.name}") from error
+
+    def _ids_in(self, shard: Path) -> Sequence[SegmentId]:
+        return [segment for name in self._disk.names(shard) if (segment := _parse_quietly(name)) is not None]
 
 
 async def _wait_for(staging: "asyncio.Future[_Placement]") -> None:
@@ -220,18 +238,8 @@ async def _wait_for(staging: "asyncio.Future[_Placement]") -> None:
             await asyncio.wait([staging])
 
 
-def _remove(path: Path) -> None:
+def _parse_quietly(name: str) -> SegmentId | None:
     try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise translate_disk_error(error, f"removal of {path.name}") from error
-
-
-def _ids_in(shard: Path) -> list[SegmentId]:
-    found: list[SegmentId] = []
-    for entry in os.scandir(shard):
-        try:
-            found.append(SegmentId(entry.name))
-        except CallerError:
-            continue
-    return found
+        return SegmentId(name)
+    except CallerError:
+        return None

@@ -9,13 +9,13 @@ Layout:     checkpoint | tile/<level>/<index>[.p/<width>] | tile/entries/... | s
             staged: for each tile u16 length || path || u32 length || bytes
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from carnet.errors import IntegrityError, PeerError
 from carnet.limits import NOTE_BYTES_MAX
 from carnet.tiles import Tile, decode_entries, decode_tile, encode_entries, encode_tile, parse_tile_path
+from gateway.storage.disk import SYSTEM_DISK, Disk
 from gateway.storage.durable import Step, discard, make_directory, no_step, write_durable
 
 _STAGED_BYTES_MAX = 1 << 30
@@ -24,12 +24,13 @@ _STAGED_BYTES_MAX = 1 << 30
 class LogFiles:
     """The files below one log directory. One process writes; all methods block."""
 
-    def __init__(self, directory: Path, *, step: Step = no_step) -> None:
+    def __init__(self, directory: Path, *, step: Step = no_step, disk: Disk = SYSTEM_DISK) -> None:
         """Take the directory and make it if it is missing."""
+        self._disk = disk
         self.directory = directory
         self._staging = directory / "staging"
         self._step = step
-        make_directory(self._staging)
+        make_directory(self._staging, disk)
 
     def checkpoint(self) -> bytes | None:
         """Return the published note, or None."""
@@ -38,12 +39,12 @@ class LogFiles:
     def publish_checkpoint(self, note: bytes) -> None:
         """Replace the published note."""
         if self.checkpoint() != note:
-            write_durable(self.directory / "checkpoint", note, step=self._step)
+            write_durable(self.directory / "checkpoint", note, step=self._step, disk=self._disk)
 
     def read(self, path: str) -> bytes | None:
         """Return a file of the log by its path there, or None."""
         try:
-            return (self.directory / path).read_bytes()
+            return self._disk.read(self.directory / path)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -76,16 +77,16 @@ class LogFiles:
         present = self.read(tile.path())
         if present is None:
             path = self.directory / tile.path()
-            make_directory(path.parent)
-            write_durable(path, data, step=self._step)
+            make_directory(path.parent, self._disk)
+            write_durable(path, data, step=self._step, disk=self._disk)
         elif present != data:
             raise IntegrityError("E-LOG", f"{tile.path()} is published with other bytes")
         if not tile.is_partial:
-            shutil.rmtree(self.directory / f"{tile.path()}.p", ignore_errors=True)
+            self._disk.remove_tree(self.directory / f"{tile.path()}.p")
 
     def stage(self, size: int, root: bytes, tiles: Mapping[Tile, bytes]) -> None:
         """Keep the tiles of the tree of `size` and `root` durably, unpublished."""
-        write_durable(self._staged(size, root), _encode(tiles), step=self._step)
+        write_durable(self._staged(size, root), _encode(tiles), step=self._step, disk=self._disk)
 
     def staged(self, size: int, root: bytes) -> dict[Tile, bytes] | None:
         """Return the staged tiles of this tree in the order in which they were given, or None.
@@ -94,19 +95,20 @@ class LogFiles:
             IntegrityError: E-LOG if the staged file is damaged.
         """
         path = self._staged(size, root)
-        if not path.is_file():
+        size_bytes = self._disk.size(path)
+        if size_bytes is None:
             return None
-        if path.stat().st_size > _STAGED_BYTES_MAX:
+        if size_bytes > _STAGED_BYTES_MAX:
             raise IntegrityError("E-LOG", f"staged batch {path.name} is too large")
         try:
-            return _decode(path.read_bytes())
+            return _decode(self._disk.read(path))
         except PeerError as error:
             raise IntegrityError("E-LOG", f"staged batch {path.name}: {error.problem}") from error
 
     def forget_staged(self) -> None:
         """Remove all staged batches: the last one is published, others were never signed."""
-        for path in self._staging.iterdir():
-            discard(path)
+        for name in self._disk.names(self._staging):
+            discard(self._staging / name, self._disk)
 
     def _staged(self, size: int, root: bytes) -> Path:
         return self._staging / f"{size}-{root.hex()}"

@@ -21,6 +21,7 @@ from carnet.tiles import read_nodes
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.log_rows import SignedHead
 from gateway.catalog.session import Committed
+from gateway.storage.disk import SYSTEM_DISK, Disk
 from gateway.storage.durable import Step, no_step
 from gateway.translog.files import LogFiles
 from gateway.translog.sequencer import Sequencer
@@ -29,10 +30,19 @@ from gateway.translog.sequencer import Sequencer
 class TransparencyLog:
     """Implements `Log`. `start` once, then `run` in a task of its own for as long as the site lives."""
 
-    def __init__(self, catalog: SqliteCatalog, directory: Path, *, origin: str, key: SigningKey, step: Step = no_step) -> None:
+    def __init__(
+        self,
+        catalog: SqliteCatalog,
+        directory: Path,
+        *,
+        origin: str,
+        key: SigningKey,
+        step: Step = no_step,
+        disk: Disk = SYSTEM_DISK,
+    ) -> None:
         """Take the catalog that holds the entries and the directory that is served as the log."""
         self._catalog = catalog
-        self._files = LogFiles(directory, step=step)
+        self._files = LogFiles(directory, step=step, disk=disk)
         self._sequencer = Sequencer(catalog, self._files, origin=origin, key=key, step=step)
         self._origin = origin
         self._appended = asyncio.Event()
