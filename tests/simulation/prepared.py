@@ -92,6 +92,7 @@ class World:
     """Of an agent at each site; `us` pushes, the others pull."""
     pushes: dict[str, SealedPush]
     """`first`; `second` builds on it; `again` replaces it under its tag; `alone` has a tag of its own."""
+    directory: "tempfile.TemporaryDirectory[str] | None" = None
 
 
 @dataclass
@@ -130,9 +131,11 @@ class _Clock:
 
 
 def prepare() -> World:
-    """Make the world; some seconds."""
-    with tempfile.TemporaryDirectory() as directory:
-        return asyncio.run(_prepare(Path(directory)))
+    """Make the world; some seconds. Its directory, with the key files, goes when the world does."""
+    directory = tempfile.TemporaryDirectory()
+    world = asyncio.run(_prepare(Path(directory.name)))
+    world.directory = directory
+    return world
 
 
 async def _prepare(root: Path) -> World:
