@@ -267,7 +267,8 @@ class Invariants:
                 needs += [EntryType.RECEIPT_DELIVERED] if record.state == "delivered" else []
                 offer = tx.document(record.id, documents.decision_name(Gate.OFFER, SiteName(site.name)))
                 decision = None if offer is None else Decision.read_unverified(parse_envelope(offer))
-                if decision is None or decision.transfer != record.id or decision.outcome is not Outcome.ALLOW:
+                about = None if decision is None else (decision.transfer, decision.destination, decision.outcome)
+                if about != (record.id, site.name, Outcome.ALLOW):
                     self.breach("P1", f"{site.name} took {record.id[-4:]} without an offer for it")
             lacking = [kind for kind in needs if (kind.value, record.id) not in entries]
             if lacking and record.waybill_digest is not None:

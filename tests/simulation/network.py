@@ -8,7 +8,7 @@ must see it. A new kind of request is one line in `_SERVED` and one method of `C
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from carnet.errors import CarnetError, InternalError, NotFound, Unavailable
@@ -60,6 +60,7 @@ class Weather:
     copied: float = 0.0
     slow: float = 0.0
     changed: float = 0.0
+    swapped: float = 0.0
 
 
 class Host:
@@ -86,7 +87,7 @@ class Network:
     answered: Callable[[Request, bytes], None] = lambda _request, _answer: None
     """Is told of every good answer when the asker gets it."""
     _pending: dict[Process, set["asyncio.Future[bytes]"]] = field(default_factory=dict)
-    _offers: list[Any] = field(default_factory=list)
+    _offers: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     async def ask(self, request: Request) -> bytes:
         """Return the answer; raise what the receiver raised, or `Unavailable` for what the network did."""
@@ -94,6 +95,7 @@ class Network:
         self.asking(request)
         fate = choice.random()
         request = self._changed(request) if choice.random() < weather.changed else request
+        request = self._swapped(request) if request.verb == "forward-declare" else request
         answer: asyncio.Future[bytes] = loop.create_future()
         delay = choice.random() * (_SLOW_S if choice.random() < weather.slow else 0.05)
         if choice.random() < weather.copied:
@@ -139,21 +141,23 @@ class Network:
         task.add_done_callback(done, context=_NOWHERE)
         return None
 
+    def _swapped(self, request: Request) -> Request:
+        """Keep the proof of a declaration; sometimes return it with that of another one."""
+        message = ForwardRequest.parse(request.body)
+        key = (str(message.transfer), request.to)
+        others = [offer for about, offer in self._offers.items() if about != key]
+        self._offers[key] = message.offer
+        if not others or self.choice.random() >= self.weather.swapped:
+            return request
+        self.note(f"swapped {request}")
+        return replace(request, body=message.model_copy(update={"offer": others[-1]}).encode())
+
     def _changed(self, request: Request) -> Request:
         """Return the request as a dishonest wire hands it on."""
-        from dataclasses import replace
-
         if request.verb in {"put", "forward-put"}:
             spot = self.choice.randrange(len(request.body))
             self.note(f"changed {request}")
             return replace(request, body=request.body[:spot] + bytes([request.body[spot] ^ 1]) + request.body[spot + 1 :])
-        if request.verb == "forward-declare":
-            message = ForwardRequest.parse(request.body)
-            others = [offer for transfer, offer in self._offers if transfer != message.transfer]
-            self._offers.append((message.transfer, message.offer))
-            if others:
-                self.note(f"swapped {request}")
-                return replace(request, body=message.model_copy(update={"offer": others[-1]}).encode())
         return request
 
 

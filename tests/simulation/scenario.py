@@ -186,7 +186,7 @@ class Run:
                     await self.invariants.after_recovery(site)
 
     async def _misfortune(self) -> None:
-        self.network.weather = Weather(0.03, 0.04, 0.04, 0.05, 0.06)
+        self.network.weather = Weather(0.03, 0.04, 0.04, 0.05, 0.06, 0.25)
         for site in self.sites.values():
             site.faults.sync_fails, site.faults.full, site.faults.commit_fails = 0.002, 0.004, 0.002
         while True:
