@@ -8,8 +8,9 @@ Rules:      1. what is checked is read from durable state or from what others we
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
-from agent.pull import verify_release
+from agent import pull as agent_pull
 from carnet.checkpoint import open_checkpoint
 from carnet.decision import Decision, Gate, Outcome
 from carnet.entries import EntryType
@@ -58,6 +59,7 @@ class Invariants:
     """By site: size and root of every checkpoint that somebody else was given."""
     committed: set[tuple[str, str]] = field(default_factory=set)
     """Site and transfer of every commit that was acknowledged."""
+    pulled: int = 0
     checked: dict[str, int] = field(default_factory=dict)
     turns: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -333,7 +335,9 @@ class Invariants:
 
         session = replace(session, client=client)
         try:
-            granted = verify_release(session, release)
+            with mock.patch.object(agent_pull, "now", self.sites[session.site].clock.now):
+                granted = agent_pull.verify_release(session, release)
+            self.pulled += 1
             index = await open_index(
                 [page.id for page in granted.packing.index],
                 client.segment,

@@ -10,6 +10,7 @@ Rules:      1. one of loop and worker threads runs at a time  2. what is ready a
 import asyncio
 import contextvars
 import heapq
+import itertools
 import random
 import threading
 from asyncio import events
@@ -86,6 +87,27 @@ class _Worker:
         self.is_waiting = False
 
 
+class _Numbered:
+    """Hashed by number, not by address: sets of these have the same order in every process."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._number = next(self._numbers)
+        super().__init__(*arguments, **named)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Future(_Numbered, asyncio.futures._PyFuture):  # type: ignore[misc, name-defined]
+    """A future in Python."""
+
+
+class _Task(_Numbered, asyncio.tasks._PyTask):  # type: ignore[misc, name-defined]
+    """A task in Python."""
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs until `run` is done; `seed_order` shuffles what is ready together."""
 
@@ -97,6 +119,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._idle: list[_Worker] = []
         self._current = threading.local()
         self.steps = 0
+        _Numbered._numbers = itertools.count()
 
     def time(self) -> float:
         return self._now
@@ -153,8 +176,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 raise
             process.on_exit(error)
 
+    def create_future(self) -> Any:
+        return _Future(loop=self)
+
     def create_task(self, coro: Any, **named: Any) -> Any:
-        task = super().create_task(coro, **named)
+        task = _Task(coro, loop=self, **named)
         task._log_destroy_pending = False
         return task
 

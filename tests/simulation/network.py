@@ -86,7 +86,7 @@ class Network:
     """Is told of every request when its asker sends it."""
     answered: Callable[[Request, bytes], None] = lambda _request, _answer: None
     """Is told of every good answer when the asker gets it."""
-    _pending: dict[Process, set["asyncio.Future[bytes]"]] = field(default_factory=dict)
+    _pending: dict[Process, dict["asyncio.Future[bytes]", None]] = field(default_factory=dict)
     _offers: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     async def ask(self, request: Request) -> bytes:
@@ -115,7 +115,7 @@ class Network:
 
     def died(self, process: Process) -> None:
         """Break the connections to a process that is dead."""
-        for answer in sorted(self._pending.pop(process, ()), key=id):
+        for answer in self._pending.pop(process, ()):
             _refuse(answer)
 
     def _arrive(self, request: Request, answer: "asyncio.Future[bytes] | None") -> None:
@@ -126,16 +126,16 @@ class Network:
         self.arriving(request)
         loop = asyncio.get_running_loop()
         task = loop.create_task(_serve(host, request), context=host.process.context.copy())
-        pending = self._pending.setdefault(host.process, set())
+        pending = self._pending.setdefault(host.process, {})
         if answer is not None:
-            pending.add(answer)
+            pending[answer] = None
 
         def done(task: "asyncio.Task[bytes | CarnetError]") -> None:
             if answer is None:
                 if not task.cancelled():
                     task.exception()
                 return
-            pending.discard(answer)
+            pending.pop(answer, None)
             loop.call_later(self.choice.random() * 0.05, _settle, answer, task, context=_NOWHERE)
 
         task.add_done_callback(done, context=_NOWHERE)

@@ -8,13 +8,16 @@ import asyncio
 import random
 import secrets
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent import push, resume, session
 from agent.enroll import _encode_key, _make_request
 from agent.push import PushOrder, _declaration, _send_and_commit
 from agent.resume import Resume, _with_keys
@@ -24,6 +27,7 @@ from agent.sources import open_source
 from carnet.chunking import ChunkSizes
 from carnet.encoding import decode_base64
 from carnet.envelope import parse_envelope
+from carnet.flow import sealing
 from carnet.flow.progress import Progress
 from carnet.identifiers import AgentName, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
 from carnet.identity import AgentIdentity, AgentKeys
@@ -48,6 +52,7 @@ from tests.simulation import network
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.site import LOG, STORE, Prepared
 
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SITES = {"us": "US", "eu": "DE", "sg": "SG"}
 LANE = LaneName("us-world")
 REPOSITORY = Repository("app")
@@ -139,7 +144,7 @@ def prepare() -> World:
 
 
 async def _prepare(root: Path) -> World:
-    start = datetime.now(UTC).replace(microsecond=0)
+    start = START
     network.ENROLLED = start
     settings = {}
     for number, (name, country) in enumerate(SITES.items()):
@@ -249,6 +254,14 @@ async def _seal_all(world: World, root: Path) -> None:
     first.write_bytes(content)
     more.write_bytes(content[:1_100_000] + random.Random(2).randbytes(150_000))
     seal = _Sealer(world)
+    with ExitStack() as stack:
+        for module in (push, resume, session):
+            stack.enter_context(mock.patch.object(module, "now", return_value=START))
+        stack.enter_context(mock.patch.object(sealing, "_SEALERS", 1))  # two threads would draw keys in any order
+        await _seal_each(seal, first, more)
+
+
+async def _seal_each(seal: "_Sealer", first: Path, more: Path) -> None:
     await seal.push("first", first, "v1", number=1)
     await seal.push("second", more, "v2", number=2, base="first")
     await seal.push("again", more, "v1", number=3, previous="first")

@@ -57,6 +57,7 @@ def main() -> None:
                 "digest": outcome.digest,
                 "violation": outcome.violation,
                 "ended": outcome.ended,
+                "pulled": outcome.pulled,
                 "events": len(outcome.trace),
                 "cpu_s": round(time.process_time() - started, 3),
             }
@@ -85,6 +86,6 @@ def _remember_statements() -> None:
 
 
 if __name__ == "__main__":
-    random._urandom = random.Random(_ORDER).randbytes  # type: ignore[attr-defined]
+    os.urandom = random._urandom = random.Random(_ORDER).randbytes  # type: ignore[attr-defined]
     asyncio.set_event_loop_policy(None)
     main()

@@ -38,6 +38,7 @@ class Outcome:
     trace: list[str]
     violation: str | None
     ended: dict[str, str] = field(default_factory=dict)
+    pulled: int = 0
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Run:
             violation = str(found)
         except RuntimeError as error:
             violation = f"termination: {error}"
-        return Outcome(self.seed, self.digest.hexdigest(), self.trace, violation, self.invariants.ended())
+        return Outcome(self.seed, self.digest.hexdigest(), self.trace, violation, self.invariants.ended(), self.invariants.pulled)
 
     async def _scenario(self) -> None:
         for site in self.sites.values():

@@ -56,6 +56,7 @@ def require_sound(first: int, end: int) -> None:
     broken = [f"python -m tests.simulation.run --seed {one['seed']}: {one['violation']}" for one in found if one["violation"]]
     assert not broken, "\n".join(broken)
     assert sum("delivered" in str(one["ended"]) for one in found) > len(found) // 2, "the storm lets hardly anything through"
+    assert sum(one["pulled"] for one in found) > len(found) // 2, "hardly anything can be pulled"
 
 
 @pytest.mark.timeout(1_200)
