@@ -148,7 +148,7 @@ class Run:
 
     async def _agent(self, plan: tuple[str, ...]) -> None:
         for name in plan:
-            await asyncio.sleep(self.choice.random() * 10)
+            await asyncio.sleep(self.choice.random() * 3)
             await Pusher(self, self.world.pushes[name], name).push()
             if self.choice.random() < 0.15 and self.is_storm:
                 await self._quietly(self._pusher().recall(self.world.pushes[name].transfer), f"recall {name}")
@@ -181,13 +181,13 @@ class Run:
             await asyncio.sleep(1.0)
             self._require_sound()
             for site in self.sites.values():
-                if not site.process.alive and self.choice.random() < (0.3 if self.is_storm else 1.0):
+                if not site.process.alive and self.choice.random() < (0.5 if self.is_storm else 1.0):
                     site.start()
                 elif site.is_up:
                     await self.invariants.after_recovery(site)
 
     async def _misfortune(self) -> None:
-        self.network.weather = Weather(0.03, 0.04, 0.04, 0.05, 0.06, 0.25)
+        self.network.weather = Weather(0.03, 0.04, 0.04, 0.05, 0.15, 0.25)
         for site in self.sites.values():
             site.faults.sync_fails, site.faults.full, site.faults.commit_fails = 0.002, 0.004, 0.002
         while True:

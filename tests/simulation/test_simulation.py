@@ -23,6 +23,7 @@ BREACHES = {
     "acknowledged-before-commit": {"I1", "termination"},
     "no-offer-check": {"P1"},
     "no-id-check": {"I1", "P3"},
+    "no-checkpoint-wait": {"P1", "defect"},
 }
 """Of each broken build, the invariants that it can break."""
 MUTANT_SEEDS = 30
