@@ -7,7 +7,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from gateway.batching import BatchThread
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.row_seal import RowSeal
 from gateway.changes import Changes
+from gateway.courier import DirectCourier
 from gateway.enrolment import Enrolment, SiteFacts
 from gateway.expire import Expire
 from gateway.jobs import CatalogJobQueue, Worker
@@ -264,18 +265,21 @@ class Site:
             policies=self.policies,  # type: ignore[arg-type]
             access=Access(),
             peer=peers.client,
-            courier=Routes(peers, store),
+            courier=DirectCourier(peers.client, store),
         )
+        services = replace(services, courier=Routes(services))
         changes = Changes()
         facts = SiteFacts(settings.trust_domain, settings.site, settings.operator)
         enrolment = Enrolment(
             catalog=catalog, log=log, keyring=keyring, authority=prepared.authority, trust=trust, facts=facts, clock=clock
         )
-        worker = Worker(CatalogJobQueue(catalog), assembly._handlers(services), clock=clock, concurrency=assembly._JOBS)
+        gateway = assembly._gateway(services, changes, enrolment, log)
+        handlers = assembly._handlers(services, gateway.inbound)
+        worker = Worker(CatalogJobQueue(catalog), handlers, clock=clock, concurrency=assembly._JOBS)
         worker._jitter = random.Random(self.faults.choice.random())
         catalog.subscribe(assembly._listener(worker, changes))
         await record_policy(services)
-        self.services, self.gateway = services, assembly._gateway(services, changes, enrolment, log)
+        self.services, self.gateway = services, gateway
         self.network.hosts[self.name] = self  # type: ignore[assignment]
         async with asyncio.TaskGroup() as group:
             group.create_task(log.run())
