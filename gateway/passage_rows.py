@@ -33,8 +33,8 @@ class PassageRows(Protocol):
         """Return the lane's passages from here that failed after `since`, newest first."""
         ...
 
-    def relay_load(self, before: SiteName) -> tuple[int, int]:
-        """Return how many open passages this site relays for `before`, and the bytes it holds or has promised to take."""
+    def relay_load(self, before: SiteName, since: datetime) -> tuple[int, int]:
+        """Return how many passages of `before` moved after `since`, and the bytes this site holds or has promised to take."""
         ...
 
     def slip(self, passage: PassageId, number: int) -> SlipRecord | None:

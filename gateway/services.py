@@ -44,7 +44,7 @@ class Bounds:
     relaying: bool = True
     """Whether this site carries for others."""
     relay_transfers_max: int = 256
-    """Open passages that this site relays for one peer."""
+    """Passages of one peer on which something moved within the last hour."""
     relay_bytes_max: int = 1 << 40
     """Sealed bytes that this site holds, or has promised to take, for one peer: 1 TiB."""
     relay_s: float = 3_600.0

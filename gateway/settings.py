@@ -100,7 +100,7 @@ class Limits(_Section):
     pinned_bytes_max: Annotated[int, Field(ge=1)] = 8 * _TIB
     """Bytes of segments that are here already and that one transfer of another site may keep here."""
     relay_transfers_max: Annotated[int, Field(ge=1)] = 256
-    """Passages of one peer that this site relays at a time."""
+    """Passages of one peer on which something moved within the last hour, here as a relay or at their end."""
     relay_bytes_max: Annotated[int, Field(ge=1)] = _TIB
     """Sealed bytes that this site, as a relay, holds or has promised to take for one peer."""
     pull_grace_hours: Annotated[int, Field(ge=0, le=168)] = 24

@@ -40,7 +40,9 @@ _FAILED = Statement(
     .limit(LIMIT)
 )
 _LOAD = Statement(
-    select(func.count().label("passages")).where(_p.before == bindparam("before"), _p.state == "open", _p.role == "relay")
+    select(func.count().label("passages")).where(
+        _p.before == bindparam("before"), _p.state == "open", _p.moved_at > bindparam("since")
+    )
 )
 _LOAD_BYTES = Statement(
     select(func.coalesce(func.sum(_c.size), 0).label("bytes"))
@@ -155,9 +157,10 @@ class Passages(Session):
         """Return the lane's passages from here that failed after `since`, newest first."""
         return [_passage_of(row) for row in self._all(_FAILED, lane=lane, since=to_micros(since), limit=_PASSAGES_MAX)]
 
-    def relay_load(self, before: SiteName) -> tuple[int, int]:
-        """Return how many open passages this site relays for `before`, and the bytes it holds or has promised to take."""
-        passages, carried, letters = (self._one(statement, before=before) for statement in (_LOAD, _LOAD_BYTES, _LETTER_BYTES))
+    def relay_load(self, before: SiteName, since: datetime) -> tuple[int, int]:
+        """Return how many passages of `before` moved after `since`, and the bytes this site holds or has promised to take."""
+        passages = self._one(_LOAD, before=before, since=to_micros(since))
+        carried, letters = (self._one(statement, before=before) for statement in (_LOAD_BYTES, _LETTER_BYTES))
         assert passages is not None and carried is not None and letters is not None  # noqa: S101, PT018 - aggregates have a row
         return passages["passages"], carried["bytes"] + letters["bytes"]
 

@@ -8,6 +8,7 @@ Rules:      1. a passage exists for its two neighbours only; to anybody else it 
 """
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from carnet.entries import EntryType
@@ -32,6 +33,10 @@ from gateway.services import Services
 
 _TRANSIT_BYTES_MAX: Final = 64 * MIB
 """What a relay holds of one passage in transit before it asks the site before to wait."""
+
+
+_IN_MOTION: Final = timedelta(hours=1)
+"""A passage on which nothing moved for so long does not count as open; what it holds does."""
 
 
 class Passages:
@@ -115,15 +120,14 @@ class Passages:
 
     def _begin(self, tx: Transaction, slip: RoutingSlip) -> PassageRecord:
         before, after = neighbours(slip.way, self._services.site)
-        if after is not None:
-            self._services.reserve.require_room(f"passage {slip.passage}")
-            limit = self._services.bounds.relay_transfers_max
-            if before is not None and tx.relay_load(before)[0] >= limit:
-                raise CapacityError(
-                    "E-LIMIT",
-                    f"{limit} passages of {before} are open here already (relay_transfers_max)",
-                    limit="relay_transfers_max",
-                )
+        self._services.reserve.require_room(f"passage {slip.passage}")
+        limit = self._services.bounds.relay_transfers_max
+        if before is not None and tx.relay_load(before, tx.now - _IN_MOTION)[0] >= limit:
+            raise CapacityError(
+                "E-LIMIT",
+                f"{limit} passages of {before} are open here already (relay_transfers_max)",
+                limit="relay_transfers_max",
+            )
         record = PassageRecord(
             id=slip.passage,
             transfer=slip.transfer,
@@ -148,7 +152,7 @@ class Passages:
 
     def _require_bytes(self, tx: Transaction, record: PassageRecord, more: int) -> None:
         limit = self._services.bounds.relay_bytes_max
-        if record.before is not None and tx.relay_load(record.before)[1] + more > limit:
+        if record.before is not None and tx.relay_load(record.before, tx.now)[1] + more > limit:
             raise CapacityError(
                 "E-LIMIT",
                 f"{more} bytes more would exceed the relay_bytes_max held here for {record.before}",

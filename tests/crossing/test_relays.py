@@ -19,7 +19,7 @@ from gateway import assembly
 from gateway.settings import Limits
 from tests.agent.layouts import blobs_of, simple_image
 from tests.attacks.parties import gateway_client
-from tests.crossing.sites import LiveSite, World, free_port, make_template, world_from
+from tests.crossing.sites import ROOTS, LiveSite, World, free_port, make_template, world_from
 from tests.crossing.test_crossing import noise
 from tests.promises.border import verified_log
 
@@ -27,6 +27,7 @@ ROUTES = {
     "transit": ("us-eu=us:eu:inspected:sg", ("sg",)),
     "store": ("us-eu=us:eu:inspected:sg@store", ("sg",)),
     "two": ("us-eu=us:eu:inspected:sg+jp", ("sg", "jp")),
+    "sealed": ("us-eu=us:eu:sealed:sg", ("sg",)),
 }
 
 
@@ -65,6 +66,17 @@ async def test_an_image_keeps_every_digest_over_relays(relayed: World, tmp_path:
     await relayed.pull(relayed.eu, "app:v1", f"oci:{tmp_path / 'out'}:v1")
 
     assert blobs_of(tmp_path / "out") == blobs_of(layout.path)
+
+
+async def test_a_sealed_lane_leads_over_a_relay(templates: dict[str, Path], tmp_path: Path) -> None:
+    source = noise(tmp_path / "a", 2_000_000)
+    async with world_from(templates["sealed"], tmp_path / "world") as world:
+        world.us.root_fingerprint = ROOTS
+        result = await world.push(f"file:{source}", "eu:app:v1", sealed=True, timeout_s=90)
+        await world.pull(world.eu, "app:v1", f"file:{tmp_path / 'out'}")
+
+    assert (result.view.deliveries[0].state, result.mode) == ("delivered", "sealed")
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
 
 
 async def test_the_next_version_sends_only_what_is_new_over_relays(relayed: World, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.gateway.samples import START, some_segment, transfer, transfer_id
 
 A, B, C = (some_segment(number) for number in range(3))
 US, SG, EU = SiteName("us"), SiteName("sg"), SiteName("eu")
+HOUR = timedelta(hours=1)
 ONE, TWO = PassageId("1" * 32), PassageId("2" * 32)
 
 
@@ -116,7 +117,7 @@ async def test_a_segment_of_a_transfer_outlives_a_passage_and_the_other_way_roun
 async def test_what_a_relay_holds_for_one_peer_is_counted_until_it_is_passed_on(relay):
     letter = LetterRecord(passage=ONE, direction=Direction.ONWARD, number=0, body=bytes(100))
     await relay.write(lambda t: t.save_letter(letter))
-    before = await relay.read(lambda t: t.relay_load(US))
+    before = await relay.read(lambda t: t.relay_load(US, START - HOUR))
 
     def pass_on(t):
         t.keep_carried(ONE, A, 10)
@@ -127,8 +128,9 @@ async def test_what_a_relay_holds_for_one_peer_is_counted_until_it_is_passed_on(
     await relay.write(pass_on)
 
     assert before == (2, 150)
-    assert await relay.read(lambda t: t.relay_load(US)) == (1, 20)
-    assert await relay.read(lambda t: t.relay_load(EU)) == (0, 0)
+    assert await relay.read(lambda t: t.relay_load(US, START - HOUR)) == (1, 20)
+    assert await relay.read(lambda t: t.relay_load(US, START)) == (0, 20)
+    assert await relay.read(lambda t: t.relay_load(EU, START - HOUR)) == (0, 0)
 
 
 async def test_slips_and_letters_are_handed_on_in_their_order(relay):
