@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -135,13 +134,3 @@ async def idle_cost(border: Border, tmp_path: Path, count: int) -> float:
 async def test_an_idle_connection_costs_little(served_border: Border, tmp_path: Path) -> None:
     # The allocator's own steps would hide a small cost of few connections; so would they a real one: hence the slack.
     assert await idle_cost(served_border, tmp_path, 300) < IDLE_BYTES_MAX + 16 * MIB / 300
-
-
-@pytest.mark.full
-async def test_ten_thousand_idle_connections_are_borne(served_border: Border, tmp_path: Path) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 12_000:
-        pytest.skip(f"needs 12 000 open files, this machine allows {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-    assert await idle_cost(served_border, tmp_path, 10_000) < IDLE_BYTES_MAX
