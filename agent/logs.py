@@ -16,6 +16,7 @@ from carnet.checkpoint import Checkpoint, log_origin, open_checkpoint
 from carnet.entries import LogEntry, parse_entry
 from carnet.envelope import parse_envelope
 from carnet.errors import CallerError, IntegrityError, NotFound
+from carnet.flow.link import OnWait
 from carnet.identifiers import Digest, SiteName
 from carnet.keys import VerifyingKey
 from carnet.limits import LOG_ENTRY_BYTES_MAX, NOTE_BYTES_MAX, TRUST_BUNDLE_BYTES_MAX
@@ -38,7 +39,13 @@ class LogSource:
 
 @asynccontextmanager
 async def open_log(
-    config: Path | None, *, directory: Path | None, site: SiteName | None, trust: Path | None, root_fingerprint: Digest | None
+    config: Path | None,
+    *,
+    directory: Path | None,
+    site: SiteName | None,
+    trust: Path | None,
+    root_fingerprint: Digest | None,
+    on_wait: OnWait | None = None,
 ) -> AsyncIterator[LogSource]:
     """Yield the log in `directory`, or the home site's own log from its gateway.
 
@@ -56,8 +63,10 @@ async def open_log(
             )
         yield _source(bundle, wanted, lambda path: _read_file(directory, path), kept)
         return
+    if trust is not None:
+        raise CallerError("E-USAGE", "--trust is for a copy of a log", remedy="name the log's directory too")
     settings = load_settings(config)
-    async with open_session(settings, connections=2) as session:
+    async with open_session(settings, connections=2, on_wait=on_wait) as session:
         if site is not None and site != session.site:
             raise CallerError("E-USAGE", f"the log of {site} is not at {session.site}", remedy="name a copy of its log directory")
         loop = asyncio.get_running_loop()

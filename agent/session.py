@@ -14,7 +14,7 @@ from agent.settings import AgentSettings
 from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, Held, NotAuthenticated, Unavailable
 from carnet.flow.client import PeerClient
-from carnet.flow.link import Timeouts
+from carnet.flow.link import OnWait, Timeouts
 from carnet.flow.tls import ClientContext
 from carnet.identifiers import SiteName
 from carnet.identity import AgentIdentity
@@ -69,8 +69,11 @@ async def open_session(
     connections: int | None = None,
     timeouts: Timeouts | None = None,
     grace: timedelta = timedelta(0),
+    on_wait: OnWait | None = None,
 ) -> AsyncIterator[Session]:
     """Yield a session; the certificate is renewed first if it is due. `grace` is how long ago the trust bundle may have expired.
+
+    `on_wait` is told when the gateway is waited for.
 
     Raises:
         CallerError: E-NOT-ENROLLED, E-CONFIG. Unavailable: E-UNREACHABLE. IntegrityError: E-TRUST, E-SIGNATURE.
@@ -78,7 +81,8 @@ async def open_session(
     """
     identity = load_identity(settings.identity_dir, root_fingerprint=settings.root_fingerprint)
     _check_certificate(identity)
-    async with connect(settings, identity, connections=connections or settings.parallel, timeouts=timeouts) as client:
+    client = connect(settings, identity, connections=connections or settings.parallel, timeouts=timeouts, on_wait=on_wait)
+    async with client:
         identity = await renew_if_due(identity, settings.identity_dir, client, now())
         response = await client.trust()
         identity = advance_trust(settings.identity_dir, identity, parse_envelope(response.bundle), now())
@@ -99,7 +103,12 @@ async def with_newest_keys(session: Session) -> Session:
 
 
 def connect(
-    settings: AgentSettings, identity: AgentIdentity, *, connections: int, timeouts: Timeouts | None = None
+    settings: AgentSettings,
+    identity: AgentIdentity,
+    *,
+    connections: int,
+    timeouts: Timeouts | None = None,
+    on_wait: OnWait | None = None,
 ) -> PeerClient:
     """Return a client for the home site that presents this identity's certificate."""
     pem = settings.identity_dir / "tls.pem"
@@ -110,6 +119,7 @@ def connect(
         gateway=gateway,
         connections=connections,
         timeouts=timeouts,
+        on_wait=on_wait,
     )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.commands.connection import connected
 from agent.commands.progress_line import format_bytes
 from agent.commands.terminal import get_config
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
@@ -68,7 +69,6 @@ def _answer(
 
     from agent.approve import choose_signer, fetch_request, hand_in, read_person_key, sign_answer
     from agent.commands.outcome import describe
-    from agent.session import open_session
     from agent.settings import load_settings
     from carnet.approval import Verdict
     from carnet.errors import CallerError
@@ -84,7 +84,7 @@ def _answer(
         raise CallerError("E-USAGE", f"{word} asks before it signs, and nobody is at a terminal", remedy="add --yes in a script")
 
     async def work() -> None:
-        async with open_session(settings, connections=1) as session:
+        async with connected(terminal, settings=settings) as session:
             asked = await fetch_request(session, wanted, destination)
             signer = choose_signer(session, asked, signing, role, verdict)
             for line in request_lines(asked, signer, session.bundle):

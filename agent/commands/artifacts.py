@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from agent.commands.connection import GiveUp, asking, connected
 from agent.commands.progress_line import format_bytes
-from agent.commands.terminal import get_config
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
 
 Name = Annotated[str, typer.Argument(metavar="REPOSITORY:TAG", help="The artifact.")]
@@ -23,20 +23,20 @@ def add_commands(app: typer.Typer) -> None:
 def list_artifacts(
     *,
     repository: Annotated[str | None, typer.Option(help="Only this repository.")] = None,
+    timeout: GiveUp = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """List the artifacts that may be pulled, by name."""
-    from agent.session import open_session
-    from agent.settings import load_settings
     from carnet.identifiers import Repository
     from carnet.messages import ArtifactView
 
     wanted = None if repository is None else Repository(repository)
+    terminal = Terminal(json, quiet, verbose)
 
     async def work() -> None:
-        async with open_session(load_settings(get_config()), connections=1) as session:
+        async with connected(terminal, timeouts=asking(timeout)) as session:
             views: list[ArtifactView] = []
             after = None
             while True:
@@ -49,25 +49,24 @@ def list_artifacts(
                 f"{view.repository}:{view.tag}  {view.digest}  {view.kind}  {format_bytes(view.size)}  from {view.origin}"
                 for view in views
             ]
-            Terminal(json, quiet, verbose).answer({"artifacts": [view.model_dump(mode="json") for view in views]}, lines)
+            terminal.answer({"artifacts": [view.model_dump(mode="json") for view in views]}, lines)
 
     wait_for(work())
 
 
-def show(name: Name, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def show(name: Name, *, timeout: GiveUp = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Show one artifact: digest, kind, size, where from, since when."""
     from agent.commands.names import parse_name
-    from agent.session import open_session
-    from agent.settings import load_settings
 
     repository, tag = parse_name(name)
+    terminal = Terminal(json, quiet, verbose)
 
     async def work() -> None:
-        async with open_session(load_settings(get_config()), connections=1) as session:
+        async with connected(terminal, timeouts=asking(timeout)) as session:
             view = await session.client.artifact(repository, tag)
             document = view.model_dump(mode="json")
             lines = [f"{key.replace('_', ' ')}: {value}" for key, value in document.items()]
-            Terminal(json, quiet, verbose).answer({"artifact": document}, lines)
+            terminal.answer({"artifact": document}, lines)
 
     wait_for(work())
 
@@ -75,14 +74,13 @@ def show(name: Name, *, json: Json = False, quiet: Quiet = False, verbose: Verbo
 def delete(name: Name, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Remove a tag; the content goes when no other tag has it."""
     from agent.commands.names import parse_name
-    from agent.session import open_session
-    from agent.settings import load_settings
 
     repository, tag = parse_name(name)
+    terminal = Terminal(json, quiet, verbose)
 
     async def work() -> None:
-        async with open_session(load_settings(get_config()), connections=1) as session:
+        async with connected(terminal) as session:
             await session.client.delete_artifact(repository, tag)
-            Terminal(json, quiet, verbose).done({"deleted": name}, [f"DELETED  {name}"])
+            terminal.done({"deleted": name}, [f"DELETED  {name}"])
 
     wait_for(work())

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agent.commands.connection import GiveUp, asking, end_with
 from agent.commands.terminal import get_config
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
 
@@ -112,21 +113,27 @@ def new_key(
     )
 
 
-def doctor(*, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def doctor(*, timeout: GiveUp = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Look at settings, identity, certificate, clock, trust and connection; say what is wrong and how to put it right."""
     from agent.doctor import examine
 
-    findings = wait_for(examine(get_config()))
+    findings = wait_for(examine(get_config(), asking(timeout)))
     lines = []
     for finding in findings:
-        lines.append(f"{'ok  ' if finding.is_good else 'FAIL'}  {finding.what}: {finding.said}")
-        if not finding.is_good:
-            lines.append(f"      fix: {finding.fix}")
+        lines.append(f"{'FAIL' if finding.error else 'ok  '}  {finding.what}: {finding.said}")
+        if finding.error:
+            lines.append(f"      fix: {finding.error.remedy}")
     document = {
         "findings": [
-            {"what": one.what, "ok": one.is_good, "said": one.said, "fix": None if one.is_good else one.fix} for one in findings
+            {
+                "what": one.what,
+                "ok": one.error is None,
+                "said": one.said,
+                "code": one.error.code if one.error else None,
+                "fix": one.error.remedy if one.error else None,
+            }
+            for one in findings
         ]
     }
     Terminal(json, quiet, verbose).answer(document, lines)
-    if not all(finding.is_good for finding in findings):
-        raise typer.Exit(1)
+    end_with(next((finding.error for finding in findings if finding.error), None))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agent.commands.connection import saying
 from agent.commands.terminal import get_config
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
 
@@ -47,8 +48,10 @@ def verify(
     except OSError as error:
         raise CallerError("E-SOURCE", f"{since} cannot be read: {error.strerror}") from None
 
+    terminal = Terminal(json, quiet, verbose)
+
     async def work() -> None:
-        async with _reading(directory, site, trust, root_fingerprint) as source:
+        async with _reading(directory, site, trust, root_fingerprint, terminal) as source:
             report, compared = await asyncio.to_thread(check_log, source, earlier)
             document: dict[str, Any] = {
                 "log": source.origin,
@@ -61,7 +64,7 @@ def verify(
             if compared is not None:
                 lines.append(f"  it only grew since a checkpoint of {compared} entries")
             lines += [f"  {count:6d} {kind}" for kind, count in sorted(report.entries_by_type.items())]
-            Terminal(json, quiet, verbose).answer(document, lines)
+            terminal.answer(document, lines)
 
     wait_for(work())
 
@@ -80,20 +83,24 @@ def show(
     """List the newest entries of a log: index, time, type. Values are commitments; the site that owns them can open them."""
     from agent.logs import newest_entries
 
+    terminal = Terminal(json, quiet, verbose)
+
     async def work() -> None:
-        async with _reading(directory, site, trust, root_fingerprint) as source:
+        async with _reading(directory, site, trust, root_fingerprint, terminal) as source:
             entries = await asyncio.to_thread(newest_entries, source, limit)
             document = {
                 "log": source.origin,
                 "entries": [{"index": index, **entry.to_json()} for index, entry in entries],
             }
             lines = [f"{index:8d}  {entry.at}  {entry.type.value}" for index, entry in entries]
-            Terminal(json, quiet, verbose).answer(document, lines)
+            terminal.answer(document, lines)
 
     wait_for(work())
 
 
-def _reading(directory: Path | None, site: str | None, trust: Path | None, root_fingerprint: str | None) -> Any:
+def _reading(
+    directory: Path | None, site: str | None, trust: Path | None, root_fingerprint: str | None, terminal: Terminal
+) -> Any:
     from agent.logs import open_log
     from carnet.errors import CallerError
     from carnet.identifiers import Digest, SiteName
@@ -108,4 +115,5 @@ def _reading(directory: Path | None, site: str | None, trust: Path | None, root_
         site=None if site is None else SiteName(site),
         trust=trust,
         root_fingerprint=None if root_fingerprint is None else Digest(root_fingerprint),
+        on_wait=saying(terminal),
     )

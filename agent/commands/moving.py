@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.commands.connection import GiveUp, asking, connected, end_with
 from agent.commands.progress_line import ProgressMode, format_bytes, shown
 from agent.commands.terminal import get_config
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
 
 if TYPE_CHECKING:
     from agent.push import PushResult
-
-_SUFFIXES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
-_TIME_SUFFIXES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+    from carnet.errors import CarnetError
 
 Source = Annotated[str, typer.Argument(help="oci:PATH[:TAG], docker-archive:PATH, file:PATH, dir:PATH, or - for standard input.")]
 Declared = Annotated[
@@ -63,11 +62,10 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
     verbose: Verbose = False,
 ) -> None:
     """Push an artifact to the home site, or over a lane to another site. Run again after an interruption, it continues."""
+    from agent.amounts import parse_duration, parse_rate
     from agent.commands.names import lane_to, parse_target
-    from agent.commands.outcome import describe, exit_status
     from agent.push import PushOrder, Wait, check
     from agent.push import push as run_push
-    from agent.session import open_session
     from agent.settings import load_settings
     from agent.sources import open_source
     from carnet.flow.progress import Progress
@@ -76,14 +74,26 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
     target = parse_target(destination)
     declarations = parse_declarations(declare or [])
     wait_for_state = parse_choice(wait, Wait, "--wait")
-    timeout_s = parse_duration(timeout) if timeout else None
-    rate = parse_rate(limit_rate) if limit_rate else None
+    timeout_s = None if timeout is None else parse_duration(timeout)
+    rate = None if limit_rate is None else parse_rate(limit_rate)
     settings = load_settings(get_config())
     opened = open_source(source, kind=parse_kind(kind))
+    connections = parallel or settings.parallel
+    counters = Progress()
 
-    async def work() -> int:
-        connections = parallel or settings.parallel
-        async with open_session(settings, connections=connections) as session:
+    async def work() -> "CarnetError | None":
+        started = time.monotonic()
+        mode = ProgressMode.NONE if quiet or dry_run else progress
+        async with (
+            shown(counters, mode, "push", terminal) as on_wait,
+            connected(
+                terminal,
+                settings=settings,
+                connections=connections,
+                timeouts=asking(timeout) if dry_run else None,
+                on_wait=on_wait,
+            ) as session,
+        ):
             lane_name, destinations = lane_to(session.bundle, session.site, target.site, lane)
             order = PushOrder(
                 lane=lane_name,
@@ -103,27 +113,30 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
             if dry_run:
                 answer = await check(session, opened, order)
                 return show_advice(terminal, answer.advice, f"{target.repository}:{target.tag}", str(destinations[0]))
-            counters = Progress()
-            started = time.monotonic()
-            async with shown(counters, ProgressMode.NONE if quiet else progress, "push"):
-                result = await run_push(session, opened, order, counters)
-            elapsed = time.monotonic() - started
-            document = _document(result, elapsed)
-            sent = (
-                f"  {format_bytes(counters.done)} of content, {format_bytes(counters.wire_bytes)} sent, "
-                f"{format_bytes(counters.saved)} were there already, {elapsed:.1f} s"
-            )
-            lines = describe(result.view, result.mode)
-            if result.resumed:
-                lines.append("  continued where an earlier push stopped")
-            status = exit_status(result.view)
-            if status:
-                terminal.answer(document, lines)
-            else:
-                terminal.done(document, [*lines, sent])
-            return status
+            result = await run_push(session, opened, order, counters)
+        return _show_result(terminal, result, time.monotonic() - started)
 
-    raise typer.Exit(wait_for(work()))
+    end_with(wait_for(work()))
+
+
+def _show_result(terminal: Terminal, result: "PushResult", elapsed: float) -> "CarnetError | None":
+    """Print what became of a push, and return the error that it is, if it is one."""
+    from agent.commands.outcome import describe, failure
+
+    document, counters = _document(result, elapsed), result.progress
+    lines = describe(result.view, result.mode)
+    if result.resumed:
+        lines.append("  continued where an earlier push stopped")
+    sent = (
+        f"  {format_bytes(counters.done)} of content, {format_bytes(counters.wire_bytes)} sent, "
+        f"{format_bytes(counters.saved)} were there already, {elapsed:.1f} s"
+    )
+    error = failure(result.view)
+    if error is None:
+        terminal.done(document, [*lines, sent])
+    else:
+        terminal.answer(document, lines)
+    return error
 
 
 def _document(result: "PushResult", elapsed: float) -> dict[str, Any]:
@@ -158,7 +171,6 @@ def pull(
 
     from agent.commands.names import parse_name
     from agent.pull import pull as run_pull
-    from agent.session import open_session
     from agent.settings import load_settings
     from agent.sinks import open_sink
     from carnet.errors import CallerError
@@ -171,38 +183,40 @@ def pull(
     settings = load_settings(get_config())
 
     async def work() -> None:
+        started, counters = time.monotonic(), Progress()
         grace = timedelta(hours=settings.pull_grace_hours)
-        async with open_session(settings, connections=parallel or settings.parallel, grace=grace) as session:
-            counters = Progress()
-            started = time.monotonic()
-            async with shown(counters, ProgressMode.NONE if quiet else progress, "pull"):
-                granted = await run_pull(
-                    session,
-                    repository,
-                    tag,
-                    lambda kind: open_sink(sink, kind, tag=str(tag), name=f"{repository}:{tag}"),
-                    counters,
-                )
-            elapsed = time.monotonic() - started
-            view = granted.view
-            document: dict[str, Any] = {
-                "artifact": view.model_dump(mode="json"),
-                "waybill": granted.waybill.digest,
-                "bytes_written": counters.bytes_read,
-                "bytes_fetched": counters.wire_bytes,
-                "elapsed_ms": int(elapsed * 1000),
-            }
-            line = f"PULLED  {view.repository}:{view.tag}@{view.digest}  from {view.origin}"
-            more = f"  {format_bytes(counters.bytes_read)} verified, {format_bytes(counters.wire_bytes)} fetched, {elapsed:.1f} s"
-            if sink in {"-", "file:-"}:
-                terminal.note(line)
-            else:
-                terminal.done(document, [line, more])
+        async with (
+            shown(counters, ProgressMode.NONE if quiet else progress, "pull", terminal) as on_wait,
+            connected(
+                terminal, settings=settings, connections=parallel or settings.parallel, on_wait=on_wait, grace=grace
+            ) as session,
+        ):
+            granted = await run_pull(
+                session,
+                repository,
+                tag,
+                lambda kind: open_sink(sink, kind, tag=str(tag), name=f"{repository}:{tag}"),
+                counters,
+            )
+        elapsed, view = time.monotonic() - started, granted.view
+        document: dict[str, Any] = {
+            "artifact": view.model_dump(mode="json"),
+            "waybill": granted.waybill.digest,
+            "bytes_written": counters.bytes_read,
+            "bytes_fetched": counters.wire_bytes,
+            "elapsed_ms": int(elapsed * 1000),
+        }
+        line = f"PULLED  {view.repository}:{view.tag}@{view.digest}  from {view.origin}"
+        more = f"  {format_bytes(counters.bytes_read)} verified, {format_bytes(counters.wire_bytes)} fetched, {elapsed:.1f} s"
+        if sink in {"-", "file:-"}:
+            terminal.note(line)
+        else:
+            terminal.done(document, [line, more])
 
     wait_for(work())
 
 
-def inspect(
+def inspect(  # noqa: PLR0913 - a command's flags are its parameters
     source: Source,
     destination: Annotated[
         str | None,
@@ -212,6 +226,7 @@ def inspect(
     declare: Declared = None,
     lane: Lane = None,
     kind: Kind = None,
+    timeout: GiveUp = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -219,8 +234,6 @@ def inspect(
     """Say what a source is, and what the home site would decide about it from what is declared."""
     from agent.commands.names import lane_to, parse_target
     from agent.push import PushOrder, check
-    from agent.session import open_session
-    from agent.settings import load_settings
     from agent.sources import open_source
 
     terminal = Terminal(json, quiet, verbose)
@@ -238,10 +251,9 @@ def inspect(
         terminal.answer({"source": about}, lines)
         return
     target = parse_target(destination)
-    settings = load_settings(get_config())
 
-    async def work() -> int:
-        async with open_session(settings, connections=1) as session:
+    async def work() -> "CarnetError | None":
+        async with connected(terminal, timeouts=asking(timeout)) as session:
             lane_name, destinations = lane_to(session.bundle, session.site, target.site, lane)
             order = PushOrder(
                 lane=lane_name,
@@ -257,17 +269,18 @@ def inspect(
                 terminal, answer.advice, f"{target.repository}:{target.tag}", str(destinations[0]), {"source": about}
             )
 
-    raise typer.Exit(wait_for(work()))
+    end_with(wait_for(work()))
 
 
-def show_advice(terminal: Terminal, advice: Any, name: str, destination: str, more: dict[str, Any] | None = None) -> int:
-    """Print what the site would decide, and return the exit status that a push would have."""
-    from agent.commands.outcome import reason_lines
+def show_advice(
+    terminal: Terminal, advice: Any, name: str, destination: str, more: dict[str, Any] | None = None
+) -> "CarnetError | None":
+    """Print what the site would decide, and return the error that a push would end with, if it would."""
+    from agent.commands.outcome import advised, reason_lines
 
-    status = {"allow": 0, "hold": 3, "quarantine": 4, "deny": 4}[advice.outcome]
     lines = [f"{advice.outcome.upper()}  {name} -> {destination}", *reason_lines(advice.reasons)]
     terminal.answer({**(more or {}), "advice": advice.model_dump(mode="json")}, lines)
-    return status
+    return advised(advice, name, destination)
 
 
 def parse_kind(text: str | None) -> Any:
@@ -317,25 +330,3 @@ def parse_declarations(pairs: list[str]) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(piece) for piece in first["loc"])
         raise CallerError("E-USAGE", f"--declare {path}: {first['msg']}") from None
-
-
-def parse_rate(text: str) -> int:
-    """Return bytes a second of `50M`, `800k`, `1Gi`; raise `CallerError` E-USAGE otherwise."""
-    from carnet.errors import CallerError
-
-    number = text.rstrip("kKmMgGiI")
-    suffix = text[len(number) :].lower()
-    if not number.isascii() or not number.isdigit() or suffix not in _SUFFIXES or int(number) == 0:
-        raise CallerError("E-USAGE", f"not a rate: {ascii(text)[:40]}", remedy="write bytes a second, as in 50M or 800k")
-    return int(number) * _SUFFIXES[suffix]
-
-
-def parse_duration(text: str) -> float:
-    """Return seconds of `90`, `90s`, `30m`, `2h`; raise `CallerError` E-USAGE otherwise."""
-    from carnet.errors import CallerError
-
-    number = text.rstrip("smhd")
-    suffix = text[len(number) :]
-    if not number.isascii() or not number.isdigit() or suffix not in _TIME_SUFFIXES:
-        raise CallerError("E-USAGE", f"not a time: {ascii(text)[:40]}", remedy="write it as in 90s, 30m or 2h")
-    return int(number) * _TIME_SUFFIXES[suffix]

@@ -1,30 +1,36 @@
 """What became of a transfer, in words and as an exit status: the same for push, wait and show."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from carnet.envelope import parse_envelope
-from carnet.errors import Held, Refused, Unavailable
-from carnet.messages import DeliveryView, ReasonView, RecallView, TransferView
+from carnet.errors import CODES, CarnetError, Conflict, Held, Refused, Unavailable
+from carnet.messages import Advice, DeliveryView, ReasonView, RecallView, TransferView
 from carnet.presentation import printable
 from carnet.receipt import Receipt
 from carnet.trust import LaneMode
 
-EXIT_OF_STATE: Final[dict[str, int]] = {
-    "denied": Refused.exit_status,
-    "quarantined": Refused.exit_status,
-    "offer-deny": Refused.exit_status,
-    "release-deny": Refused.exit_status,
-    "held": Held.exit_status,
-    "offer-hold": Held.exit_status,
-    "release-hold": Held.exit_status,
-    "retrying": Unavailable.exit_status,
-    "needs-rewrap": Unavailable.exit_status,
-    "recalled": Refused.exit_status,
-    "cancelled": 1,
-    "expired": 1,
+_FAILURES: Final[dict[str, tuple[type[CarnetError], str, str]]] = {
+    "denied": (Refused, "E-DENIED", "denied"),
+    "offer-deny": (Refused, "E-DENIED", "denied before it leaves"),
+    "release-deny": (Refused, "E-DENIED", "denied before its key leaves"),
+    "quarantined": (Refused, "E-QUARANTINED", "quarantined"),
+    "recalled": (Refused, "E-RECALLED", "recalled"),
+    "cancelled": (Conflict, "E-CANCELLED", "cancelled"),
+    "expired": (Conflict, "E-EXPIRED", "expired"),
+    "held": (Held, "E-HELD", "held"),
+    "offer-hold": (Held, "E-HELD", "held before it leaves"),
+    "release-hold": (Held, "E-HELD", "held before its key leaves"),
+    "retrying": (Unavailable, "E-UNREACHABLE", "not sent yet"),
+    "needs-rewrap": (Unavailable, "E-REWRAP", "waiting for a new wrap of its key"),
 }
-"""Exit status for a state that is not on its way and not there."""
+"""What a state is to whoever waited for more: family, code, words. A state that is not here is on its way, or there."""
+_ADVICE: Final[dict[str, tuple[type[CarnetError], str, str]]] = {
+    "hold": (Held, "E-HELD", "held"),
+    "quarantine": (Refused, "E-QUARANTINED", "quarantined"),
+    "deny": (Refused, "E-DENIED", "denied"),
+}
 _PEOPLE_MAX = 20
 _HELD_HERE = frozenset({"offer-hold", "release-hold"})
 _HELD_THERE = frozenset({"held", "quarantined"})
@@ -32,11 +38,53 @@ _HELD_THERE = frozenset({"held", "quarantined"})
 _WORST_FIRST = (Refused.exit_status, 1, Held.exit_status, Unavailable.exit_status)
 
 
-def exit_status(view: TransferView) -> int:
-    """Return 0 if nothing about the transfer is refused, held or failed; else the status of what is worst."""
-    states = [view.state, *(delivery.state for delivery in view.deliveries)]
-    found = {EXIT_OF_STATE[state] for state in states if state in EXIT_OF_STATE}
-    return next((status for status in _WORST_FIRST if status in found), 0)
+def failure(view: TransferView) -> CarnetError | None:
+    """Return what is worst about the transfer, as the error it is to whoever waited: where, why, what to do; or None."""
+    places = [_Place(view.state, "", view.reasons, None)]
+    places += [_Place(one.state, f" at {one.destination}", one.reasons, one) for one in view.deliveries]
+    failed = [place for place in places if place.state in _FAILURES]
+    if not failed:
+        return None
+    worst = min(failed, key=lambda place: _WORST_FIRST.index(_FAILURES[place.state][0].exit_status))
+    family, code, words = _FAILURES[worst.state]
+    about = f"{view.repository}:{view.tag} is {words}{worst.where}"
+    delivery = worst.delivery
+    if delivery is not None and delivery.approvals is not None and family is Held:
+        needs = ", ".join(f"{one.count - one.given} of {one.role}" for one in delivery.approvals.needed if one.given < one.count)
+        command = f"carnet approve {view.transfer} --to {delivery.destination}"
+        return Held("E-APPROVALS", f"{about}: it needs {needs or 'approvals'}", remedy=f"those asked run `{command}`, or reject")
+    return _failed(
+        family, code, about, worst.reasons, delivery.error if delivery else None, f"carnet transfer show {view.transfer}"
+    )
+
+
+def advised(advice: Advice, name: str, destination: str) -> CarnetError | None:
+    """Return what a push of `name` would end with, None if it would be let go."""
+    if advice.outcome not in _ADVICE:
+        return None
+    family, code, words = _ADVICE[advice.outcome]
+    return _failed(family, code, f"{name} would be {words} on its way to {destination}", advice.reasons, None, "")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A state, where it is, and why."""
+
+    state: str
+    where: str
+    reasons: tuple[ReasonView, ...]
+    delivery: DeliveryView | None
+
+
+def _failed(
+    family: type[CarnetError], code: str, about: str, reasons: Sequence[ReasonView], error: str | None, command: str
+) -> CarnetError:
+    """Return the error with the first reason that is one, and what that reason asks for."""
+    first = next((reason for reason in reasons if reason.outcome != "allow"), None)
+    why = first.text if first is not None else error
+    remedy = first.remedy if first is not None and first.remedy else CODES[code]
+    seen = f"; `{command}` shows more" if command and command not in remedy else ""
+    return family(code, f"{about}: {why}" if why else about, remedy=f"{remedy}{seen}")
 
 
 def summarise(view: TransferView) -> list[str]:
@@ -60,7 +108,7 @@ def describe(view: TransferView, mode: LaneMode | None = None) -> list[str]:
         lines.extend(_approvals(view, delivery))
         lines.extend(_withdrawal(delivery))
         shown_reasons.extend(delivery.reasons)
-    if EXIT_OF_STATE.get(view.state) or not view.deliveries:
+    if view.state in _FAILURES or not view.deliveries:
         shown_reasons.extend(view.reasons)
     lines.extend(reason_lines(shown_reasons))
     lines.extend(_following(view))

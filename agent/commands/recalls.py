@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands.terminal import get_config
+from agent.commands.connection import connected
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
 
 
@@ -29,20 +29,18 @@ def recall(
     verbose: Verbose = False,
 ) -> None:
     """Withdraw an artifact: nobody pulls it any more, its keys are destroyed, its segments deleted, at each site that had it."""
-    from agent.commands.moving import parse_duration
+    from agent.amounts import parse_duration
     from agent.commands.names import parse_subject
     from agent.commands.outcome import describe
     from agent.recall import SeveralMeant, wait_acknowledged
     from agent.recall import recall as run_recall
-    from agent.session import open_session
-    from agent.settings import load_settings
 
     subject = parse_subject(what)
-    timeout_s = parse_duration(timeout) if timeout else None
+    timeout_s = None if timeout is None else parse_duration(timeout)
     terminal = Terminal(json, quiet, verbose)
 
     async def work() -> None:
-        async with open_session(load_settings(get_config()), connections=1) as session:
+        async with connected(terminal) as session:
             try:
                 views = await run_recall(session, subject, reason, every=every)
             except SeveralMeant as several:

@@ -1,11 +1,15 @@
 """`transfer list|show|wait|cancel|retry`: what became of what was pushed."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.commands.terminal import get_config
+from agent.commands.connection import GiveUp, asking, connected, end_with
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+
+if TYPE_CHECKING:
+    from carnet.errors import CarnetError
+    from carnet.flow.link import Timeouts
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The transfer's id, 32 hex digits.")]
 
@@ -26,14 +30,13 @@ def list_transfers(
     state: Annotated[list[str] | None, typer.Option(help="Only transfers in this state; may be repeated.")] = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only transfers that wait for somebody's approval.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, newest first.")] = 50,
+    timeout: GiveUp = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """List transfers, newest first."""
     from agent.commands.outcome import describe, summarise
-    from agent.session import open_session
-    from agent.settings import load_settings
     from carnet.errors import CallerError
     from carnet.messages import TransferView
     from carnet.transfer import MACHINES
@@ -43,8 +46,10 @@ def list_transfers(
         if one not in known:
             raise CallerError("E-USAGE", f"--state {ascii(one)[:60]} is not one of: {', '.join(known)}")
 
+    terminal = Terminal(json, quiet, verbose)
+
     async def work() -> None:
-        async with open_session(load_settings(get_config()), connections=1) as session:
+        async with connected(terminal, timeouts=asking(timeout)) as session:
             views: list[TransferView] = []
             before = None
             while len(views) < limit:
@@ -56,15 +61,14 @@ def list_transfers(
             views = views[:limit]
             say = describe if waiting else summarise
             lines = [line for view in views for line in say(view)]
-            terminal = Terminal(json, quiet, verbose)
             terminal.answer({"transfers": [view.model_dump(mode="json") for view in views]}, lines)
 
     wait_for(work())
 
 
-def show(transfer: Id, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def show(transfer: Id, *, timeout: GiveUp = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Show one transfer: its deliveries, decisions, reasons, and what to do."""
-    _about(transfer, "show", Terminal(json, quiet, verbose))
+    _about(transfer, "show", Terminal(json, quiet, verbose), timeouts=asking(timeout))
 
 
 def wait(
@@ -77,24 +81,24 @@ def wait(
     verbose: Verbose = False,
 ) -> None:
     """Wait until a transfer is decided or delivered; the exit status says how it ended."""
-    from agent.commands.moving import parse_choice, parse_duration
-    from agent.commands.outcome import describe, exit_status
+    from agent.amounts import parse_duration
+    from agent.commands.moving import parse_choice
+    from agent.commands.outcome import describe, failure
     from agent.push import Wait, is_settled
-    from agent.session import open_session
-    from agent.settings import load_settings
     from carnet.identifiers import TransferId
 
     goal = parse_choice(until, Wait, "--for")
-    timeout_s = parse_duration(timeout) if timeout else None
+    timeout_s = None if timeout is None else parse_duration(timeout)
     wanted = TransferId(transfer)
+    terminal = Terminal(json, quiet, verbose)
 
-    async def work() -> int:
-        async with open_session(load_settings(get_config()), connections=1) as session:
+    async def work() -> "CarnetError | None":
+        async with connected(terminal) as session:
             view = await session.client.wait(wanted, lambda view: is_settled(view, goal), timeout_s)
-            Terminal(json, quiet, verbose).done({"transfer": view.model_dump(mode="json")}, describe(view))
-            return exit_status(view)
+            terminal.done({"transfer": view.model_dump(mode="json")}, describe(view))
+            return failure(view)
 
-    raise typer.Exit(wait_for(work()))
+    end_with(wait_for(work()))
 
 
 def cancel(
@@ -114,17 +118,15 @@ def retry(transfer: Id, *, json: Json = False, quiet: Quiet = False, verbose: Ve
     _about(transfer, "retry", Terminal(json, quiet, verbose))
 
 
-def _about(transfer: str, action: str, terminal: Terminal, reason: str = "") -> None:
+def _about(transfer: str, action: str, terminal: Terminal, reason: str = "", timeouts: "Timeouts | None" = None) -> None:
     from agent.commands.outcome import describe
     from agent.rewrap import due, rewrap
-    from agent.session import open_session
-    from agent.settings import load_settings
     from carnet.identifiers import TransferId
 
     wanted = TransferId(transfer)
 
     async def work() -> None:
-        async with open_session(load_settings(get_config()), connections=1) as session:
+        async with connected(terminal, timeouts=timeouts) as session:
             if action == "cancel":
                 view = await session.client.cancel(wanted, reason)
             elif action == "retry":

@@ -51,7 +51,7 @@ from carnet.rowpage import ROW_PAGE_BYTES_MAX, SentRow, parse_row_page
 if TYPE_CHECKING:
     import ssl
 
-    from carnet.flow.link import Timeouts
+    from carnet.flow.link import OnWait, Timeouts
 
 MessageT = TypeVar("MessageT", bound=Message)
 USER_AGENT: Final = "carnet"
@@ -72,11 +72,13 @@ class PeerClient:
         user_agent: str = USER_AGENT,
         timeouts: "Timeouts | None" = None,
         request_id: "Callable[[], str | None]" = lambda: None,
+        on_wait: "OnWait | None" = None,
     ) -> None:
         """Connect to nothing yet.
 
         `base_urls` are tried in turn; `context` is a `carnet.flow.tls.ClientContext`; `gateway` is the identity that must answer;
-        `request_id` gives the id of what a request is made for, which the gateway's log then names.
+        `request_id` gives the id of what a request is made for, which the gateway's log then names; `on_wait` is told when it is
+        waited for.
         """
         from carnet.flow.link import Call, Link, Timeouts
 
@@ -89,6 +91,7 @@ class PeerClient:
             user_agent=user_agent,
             timeouts=timeouts or Timeouts(),
             request_id=request_id,
+            on_wait=on_wait,
         )
 
     async def __aenter__(self) -> Self:

@@ -5,15 +5,18 @@ has been checked.
 
 Rules:      1. only `Unavailable` is tried again, and never past the caller's budget
             2. an answer longer than its bound is refused  3. no redirect, cookie, proxy or compression
+            4. nobody waits in silence: the second failure in a row is told to whoever asked to know
 Spec:       docs/protocol.md sections "Transport", "Problems"
 """
 
 import asyncio
+import os
 import random
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self, TypeAlias
+from urllib.parse import urlsplit
 
 import aiohttp
 import stamina
@@ -35,6 +38,8 @@ _IDLE_S: Final = 30.0
 """Below the server's own, so that we never send on a connection that it is about to close."""
 _SENT_BYTES_PER_S_MIN: Final = 8 * KIB
 _WAIT_INITIAL_S, _WAIT_MAX_S, _WAIT_JITTER_S = 0.1, 5.0, 0.5
+_WAITS_MIN: Final = 10
+"""A short budget is not spent on one long wait."""
 _ERROR_STATUS: Final = 400
 
 
@@ -50,6 +55,33 @@ class Timeouts:
     """To send a body, beside the time it takes at 8 KiB/s."""
     retry_s: float = 60.0
     """The budget: no new attempt is begun after this; 0 means one attempt."""
+
+    @classmethod
+    def within(cls, seconds: float) -> Self:
+        """Return the deadlines of a person who asks something and gives up after about so many seconds."""
+        attempt_s = max(1.0, seconds)
+        return cls(
+            connect_s=min(cls.connect_s, attempt_s),
+            read_s=min(cls.read_s, attempt_s),
+            send_s=min(cls.send_s, attempt_s),
+            retry_s=seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A gateway is not at our service, and it is tried again."""
+
+    gateway: str
+    """Its `host:port`."""
+    problem: str
+    """Why not, in the words of the machine or of the gateway."""
+    left_s: float
+    """How much longer it is tried, in seconds."""
+
+
+OnWait: TypeAlias = Callable[[Waiting | None], None]
+"""Told when we begin to wait, and None when the gateway is at our service again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +127,12 @@ class Link:
         user_agent: str,
         timeouts: Timeouts,
         request_id: Callable[[], str | None] = lambda: None,
+        on_wait: OnWait | None = None,
     ) -> None:
         """`request_id` is asked before each request, and told to the gateway as our own id of it, for its log.
 
-        `context` is asked before every request, so that a renewed certificate is used by the next new connection.
+        `context` is asked before every request, so that a renewed certificate is used by the next new connection. `on_wait` is
+        called once for each time that the gateway is out of reach, and once for each other reason to wait.
         """
         if not base_urls:
             raise CallerError("E-CONFIG", "a gateway needs at least one url")
@@ -110,6 +144,8 @@ class Link:
         self._headers = {"User-Agent": user_agent, "Accept": f"{JSON_TYPE}, {BINARY_TYPE}", "Accept-Encoding": "identity"}
         self._timeouts = timeouts
         self._request_id = request_id
+        self._on_wait = on_wait
+        self._told: set[str] = set()  # codes of what was told; E-UNREACHABLE only until it answers again
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -130,18 +166,45 @@ class Link:
         # stamina would log through structlog, to standard output; the core does not log.
         stamina.instrumentation.set_on_retry_hooks(())
         budget_s = self._timeouts.retry_s
-        deadline = asyncio.get_running_loop().time() + budget_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + budget_s
+        failures = 0
+
+        def again(error: Exception) -> bool | float:
+            nonlocal failures
+            failures += 1
+            verdict = _backoff(error, deadline)
+            # One lost connection is nobody's affair.
+            if verdict is not False and failures > 1 and isinstance(error, Unavailable):
+                self._tell(error, deadline - loop.time())
+            return verdict
+
         async for attempt in stamina.retry_context(
-            on=lambda error: _backoff(error, deadline),
+            on=again,
             attempts=None if budget_s > 0 else 1,
             timeout=budget_s if budget_s > 0 else None,
             wait_initial=_WAIT_INITIAL_S,
-            wait_max=_WAIT_MAX_S,
-            wait_jitter=_WAIT_JITTER_S,
+            wait_max=min(_WAIT_MAX_S, max(_WAIT_INITIAL_S, budget_s / _WAITS_MIN)),
+            wait_jitter=min(_WAIT_JITTER_S, budget_s / _WAITS_MIN),
         ):
             with attempt:
-                return await self._attempt(call)
+                reply = await self._attempt(call)
+                self._answered()
+                return reply
         raise AssertionError("stamina either returns or raises")
+
+    def _tell(self, error: Unavailable, left_s: float) -> None:
+        if self._on_wait is None or left_s <= 0 or error.code in self._told:
+            return
+        self._told.add(error.code)
+        words = error.reason if isinstance(error, _Unreachable) else error.problem
+        self._on_wait(Waiting(urlsplit(self._urls[self._at]).netloc, words, left_s))
+
+    def _answered(self) -> None:
+        if "E-UNREACHABLE" in self._told:
+            self._told.discard("E-UNREACHABLE")
+            if self._on_wait is not None:
+                self._on_wait(None)
 
     async def _attempt(self, call: Call) -> Reply:
         url = self._urls[self._at]
@@ -285,8 +348,15 @@ def _translate(error: Exception, url: str, call: Call) -> NoReturn:
         raise explain_tls(cause, url) from None
     if isinstance(error, aiohttp.InvalidURL):
         raise CallerError("E-CONFIG", f"not a url: {url}") from None
-    words = "timed out" if isinstance(error, TimeoutError) else _words(error)
-    raise Unavailable("E-UNREACHABLE", f"{call.what} at {url}: {words}") from None
+    raise _Unreachable(f"{call.what} at {url}", "timed out" if isinstance(error, TimeoutError) else _words(error)) from None
+
+
+class _Unreachable(Unavailable):
+    """No answer came; `reason` is what the machine says."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__("E-UNREACHABLE", f"{what}: {reason}")
+        self.reason = reason
 
 
 def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
@@ -309,4 +379,6 @@ def _words(error: Exception) -> str:
         return "the connection was closed without an answer; if that repeats, the gateway does not know this certificate's CA"
     failed = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     words: str | None = getattr(failed, "strerror", None)
+    if isinstance(failed, OSError) and failed.errno is not None and failed.errno > 0:
+        words = os.strerror(failed.errno)  # asyncio's own words name a call and an address instead
     return words.lower() if words else "the connection was lost"

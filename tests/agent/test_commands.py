@@ -1,5 +1,6 @@
 """The command line of `carnet`: every failure is one line with a code, a hint, and the exit status of its family."""
 
+import asyncio
 import json
 import random
 import signal
@@ -18,23 +19,50 @@ from tests.agent.layouts import blobs_of, simple_image
 BIN = Path(sys.executable).parent
 
 
-@pytest.fixture(scope="module")
-def announced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A site for trying out, as its first line of output describes it."""
-    directory = tmp_path_factory.mktemp("dev") / "site"
+ENDINGS = """
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: endings, version: 1, owner: the tests}
+rules:
+"""
+ENDING = """
+  - id: end-{0}
+    at: [receipt]
+    when: {{artifact.repository: {0}}}
+    effect: {0}
+    reason: the repository asks for it
+    remedy: choose another repository
+"""
+
+
+def start(directory: Path) -> tuple["subprocess.Popen[str]", dict[str, str]]:
     process = subprocess.Popen(
         [BIN / "carnet-gateway", "dev", directory], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdout is not None
-    announced = json.loads(process.stdout.readline())
+    return process, json.loads(process.stdout.readline())
+
+
+def stop(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def announced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A site for trying out, as its first line of output describes it; what is pushed to `hold` or `quarantine` ends so."""
+    directory = tmp_path_factory.mktemp("dev") / "site"
+    stop(start(directory)[0])
+    endings = ENDINGS + "".join(map(ENDING.format, ("hold", "quarantine")))
+    (directory / "policy" / "endings.yaml").write_text(endings)
+    process, announced = start(directory)
     first = directory.parent / "first.bin"
     first.write_bytes(b"there from the start")
     subprocess.run(
         [BIN / "carnet", "--config", announced["config"], "push", f"file:{first}", "there:v1", "-q"], check=True, timeout=30
     )
     yield announced
-    process.terminate()
-    process.communicate(timeout=20)
+    stop(process)
 
 
 class Carnet:
@@ -204,9 +232,38 @@ def test_a_push_that_is_told_to_stop_says_so_with_its_status(announced: dict[str
     assert json.loads(out)["error"] == "E-INTERRUPTED"
 
 
-def test_what_waits_exits_with_3_and_what_is_refused_with_4(carnet: Carnet, patch: Path) -> None:
+def test_what_would_be_let_go_exits_with_0(carnet: Carnet, patch: Path) -> None:
     assert carnet("push", f"file:{patch}", "app:v1", "--dry-run") == 0
     assert carnet.out.startswith("ALLOW  app:v1 -> dev")
+    assert carnet.err == ""
+
+
+@pytest.mark.parametrize(("ending", "status", "code"), [("hold", 3, "E-HELD"), ("quarantine", 4, "E-QUARANTINED")])
+def test_what_is_held_or_refused_says_so_once_on_standard_error_too(
+    carnet: Carnet, patch: Path, ending: str, status: int, code: str
+) -> None:
+    assert carnet("push", f"file:{patch}", f"{ending}:v1", "--wait", "delivered", "-q") == status
+    transfer = carnet.out.split()[1]
+    line, hint = carnet.err.splitlines()
+    assert line.startswith(f"carnet: {ending}:v1 is ")
+    assert line.endswith(f"the repository asks for it [{code}]")
+    assert hint == f"hint: choose another repository; `carnet transfer show {transfer}` shows more"
+
+    assert carnet("transfer", "wait", transfer, "-q") == status
+    assert (carnet.out, carnet.err.count(f"[{code}]"), carnet.err.count("\n")) == ("", 1, 2)
+    assert carnet("transfer", "wait", transfer, "--json") == status
+    assert json.loads(carnet.out)["transfer"]["transfer"] == transfer
+    assert carnet.err.count(f"[{code}]") == 1
+
+
+def test_what_was_recalled_is_a_failure_for_whoever_waits(carnet: Carnet, patch: Path) -> None:
+    transfer = carnet.json("push", f"file:{patch}", "waited-for:v1")["transfer"]["transfer"]
+    assert carnet("recall", transfer, "--reason", "no longer wanted", "--wait") == 0
+    assert carnet.err == ""
+
+    assert carnet("transfer", "wait", transfer) == 4
+    assert carnet.err.splitlines()[0].endswith("[E-RECALLED]")
+    assert carnet.err.count("\n") == 2
 
 
 def test_no_settings_means_not_enrolled(
@@ -222,8 +279,6 @@ def test_no_settings_means_not_enrolled(
 def test_a_gateway_that_is_not_there_is_a_temporary_failure(
     announced: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asyncio
-
     from agent.session import open_session
     from agent.settings import load_settings
     from carnet.errors import Unavailable
@@ -238,6 +293,76 @@ def test_a_gateway_that_is_not_there_is_a_temporary_failure(
     with pytest.raises(Unavailable) as caught:
         asyncio.run(attempt())
     assert (caught.value.code, caught.value.exit_status) == ("E-UNREACHABLE", 5)
+
+
+@pytest.fixture
+def gone(announced: dict[str, str], tmp_path: Path, unused_tcp_port: int) -> Path:
+    """Settings of an agent whose gateway does not run."""
+    config = Path(announced["config"])
+    text = config.read_text().replace(announced["url"], f"https://localhost:{unused_tcp_port}")
+    path = tmp_path / "gone.toml"
+    path.write_text(text.replace('"identity"', json.dumps(str(config.parent / "identity"))))
+    return path
+
+
+QUESTIONS = [("artifact", "list"), ("transfer", "list"), ("artifact", "show", "app:v1"), ("transfer", "show", "0" * 32)]
+
+
+@pytest.mark.parametrize("question", [*QUESTIONS, ("inspect", "PATCH", "app:v1"), ("push", "PATCH", "app:v1", "--dry-run")])
+def test_a_question_to_a_gateway_that_is_not_there_says_that_it_waits_and_gives_up(
+    gone: Path, patch: Path, capsys: pytest.CaptureFixture[str], question: tuple[str, ...]
+) -> None:
+    given = [one.replace("PATCH", f"file:{patch}") for one in question]
+
+    assert run(build_app(), "carnet", ["--config", str(gone), *given, "--timeout", "2s"]) == 5
+
+    waiting, line, hint = capsys.readouterr().err.splitlines()
+    assert waiting.startswith("waiting for localhost:")
+    assert "connection refused; trying again until" in waiting
+    assert line.endswith("connection refused [E-UNREACHABLE]")
+    assert hint.startswith("hint: ")
+
+
+def test_the_doctor_ends_with_the_status_of_what_it_found(gone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(build_app(), "carnet", ["--config", str(gone), "doctor", "--timeout", "1s", "--json"]) == 5
+
+    out, err = capsys.readouterr()
+    assert {one["what"]: one["code"] for one in json.loads(out)["findings"]}["connection"] == "E-UNREACHABLE"
+    assert err.splitlines()[0].endswith("connection refused [E-UNREACHABLE]")
+
+
+def test_a_push_to_a_gateway_that_is_not_there_yet_says_that_it_waits_and_goes_through(
+    announced: dict[str, str], gone: Path, patch: Path, unused_tcp_port: int
+) -> None:
+    command = [BIN / "carnet", "--config", gone, "push", f"file:{patch}", "late:v1", "--progress", "json"]
+
+    async def push_and_start() -> tuple[list[dict[str, object]], int | None]:
+        process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert process.stderr is not None
+        events = [json.loads(await process.stderr.readline())]
+        while events[-1]["type"] != "waiting":
+            events.append(json.loads(await process.stderr.readline()))
+
+        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there, onward = await asyncio.open_connection("localhost", int(announced["url"].rpartition(":")[2]))
+            await asyncio.gather(pump(reader, onward), pump(there, writer))
+
+        async with await asyncio.start_server(pass_on, "localhost", unused_tcp_port):
+            rest = (await process.communicate())[1]
+        return events + [json.loads(line) for line in rest.splitlines()], process.returncode
+
+    events, status = asyncio.run(push_and_start())
+
+    assert status == 0
+    assert [one["type"] for one in events if one["type"] != "progress"] == ["waiting", "answering"]
+    waiting = next(one for one in events if one["type"] == "waiting")
+    assert (waiting["gateway"], waiting["problem"]) == (f"localhost:{unused_tcp_port}", "connection refused")
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+    writer.close()
 
 
 def test_standard_input_and_output_are_a_source_and_a_sink(announced: dict[str, str], patch: Path) -> None:

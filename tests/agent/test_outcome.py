@@ -2,13 +2,15 @@
 
 import pytest
 
-from agent.commands.outcome import describe, exit_status, summarise
-from carnet.messages import ApprovalsView, DeliveryView, GivenView, NeedView, ReasonView
+from agent.commands.outcome import advised, describe, failure, summarise
+from carnet.messages import Advice, ApprovalsView, DeliveryView, GivenView, NeedView, ReasonView
+from carnet.transfer import MACHINES
 from tests.carnet.message_samples import transfer_view
 from tests.carnet.samples import AT, EU, LATER, TRANSFER, digest
 
 HELD = ReasonView(rule="eu-only", outcome="hold", text="personal data leaves the EU", remedy="ask the officer")
 RETRY = f"carnet transfer retry {TRANSFER}"
+FINE = {"declared", "receiving", "received", "inspecting", "admitted", "waiting", "sending", "stored", "released", "delivered"}
 ASKED = ApprovalsView(
     request=digest("request"),
     gate="release",
@@ -43,7 +45,7 @@ def test_any_other_hold_says_why_what_to_do_and_how_to_look_again(state, deliver
         "  do:  ask the officer",
         f"  then: {RETRY}",
     ]
-    assert exit_status(view(state, delivery)) == 3
+    assert failure(view(state, delivery)).exit_status == 3
 
 
 def test_what_the_destination_holds_is_looked_at_again_there():
@@ -57,3 +59,40 @@ def test_what_is_not_held_has_nothing_to_run(delivery):
 
 def test_a_list_has_a_line_for_the_transfer_and_one_for_each_delivery():
     assert len(summarise(view(approvals=ASKED))) == 2
+
+
+def test_a_hold_that_asks_for_approvals_is_an_error_with_the_command_to_run():
+    error = failure(view(approvals=ASKED))
+
+    assert (error.code, error.exit_status) == ("E-APPROVALS", 3)
+    assert error.problem.endswith("is held before its key leaves at eu: it needs 1 of security")
+    assert f"`carnet approve {TRANSFER} --to eu`" in error.remedy
+
+
+@pytest.mark.parametrize("state", sorted({one for machine in MACHINES.values() for one in machine}))
+def test_every_state_is_a_failure_with_a_known_code_or_on_its_way_or_there(state):
+    error = failure(view(state, "delivered"))
+
+    assert (error is None) == (state in FINE)
+    assert error is None or error.remedy.endswith("shows more")
+
+
+def test_of_several_deliveries_the_worst_is_the_failure():
+    held, denied = (DeliveryView(destination=EU, state=state, since=AT, reasons=(HELD,)) for state in ("held", "release-deny"))
+
+    assert failure(transfer_view(deliveries=(held, denied))).code == "E-DENIED"
+    assert failure(transfer_view(deliveries=(held,))).code == "E-HELD"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "code"), [("hold", 3, "E-HELD"), ("quarantine", 4, "E-QUARANTINED"), ("deny", 4, "E-DENIED")]
+)
+def test_advice_is_the_failure_that_a_push_would_end_with(outcome, status, code):
+    error = advised(Advice(outcome=outcome, reasons=(HELD,)), "app:v1", "eu")
+
+    assert (error.exit_status, error.code, error.remedy) == (status, code, "ask the officer")
+    assert error.problem.endswith("on its way to eu: personal data leaves the EU")
+
+
+def test_advice_that_allows_is_no_failure():
+    assert advised(Advice(outcome="allow", reasons=()), "app:v1", "eu") is None

@@ -284,6 +284,32 @@ async def test_an_unreachable_gateway_is_named_with_the_request(world, unused_tc
     assert f"GET /v1/trust at {url}" in caught.value.problem
 
 
+async def test_whoever_asked_is_told_once_that_a_gateway_is_waited_for_and_once_that_it_answers(world, unused_tcp_port):
+    told = []
+    credential = world.pki.client(world.pki.us, agent_id())
+    context = ClientContext(credential.certificate, credential.key, world.pki.us.pem.decode())
+    url, timeouts = f"https://localhost:{unused_tcp_port}", Timeouts.within(2)
+    async with PeerClient([url], context, gateway=gateway_id(US), timeouts=timeouts, on_wait=told.append) as client:
+        await asyncio.gather(*(client.trust() for _ in range(3)), return_exceptions=True)
+        with pytest.raises(Unavailable):
+            await client.trust()
+
+    [waiting] = told
+    assert (waiting.gateway, waiting.problem) == (f"localhost:{unused_tcp_port}", "connection refused")
+    assert 0 < waiting.left_s <= 2
+
+
+async def test_one_lost_connection_is_told_to_nobody(world, unused_tcp_port):
+    told = []
+    credential = world.pki.client(world.pki.us, agent_id())
+    context = ClientContext(credential.certificate, credential.key, world.pki.us.pem.decode())
+    urls = [f"https://localhost:{unused_tcp_port}", world.url]
+    async with PeerClient(urls, context, gateway=gateway_id(US), timeouts=PATIENT, on_wait=told.append) as client:
+        await client.show(TRANSFER)
+
+    assert told == []
+
+
 async def test_another_url_is_tried_when_one_cannot_be_reached(world, unused_tcp_port):
     credential = world.pki.client(world.pki.us, agent_id())
     context = ClientContext(credential.certificate, credential.key, world.pki.us.pem.decode())
