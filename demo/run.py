@@ -9,49 +9,25 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from image import build_image, change_image, digests_of
-from site_process import DemoFailure, Site, carnet, carnet_failing, make_sites, run_gateway
+from people import recall_it, refuse_the_revoked, wait_for_two_persons
+from site_process import DemoFailure, carnet, carnet_failing, make_sites, run_gateway
+from story import Step, Story
 
 from carnet.chunking import kernel_name
-
-Step = tuple[str, Callable[["Story"], str]]
-
-
-class Story:
-    """What the steps share."""
-
-    def __init__(self, root: Path) -> None:
-        """Keep everything of the demo below `root`."""
-        self.root = root
-        self.us: Site | None = None
-        self.eu: Site | None = None
-        self.image = root / "image"
-        self.first_bytes = 0
-
-    @property
-    def origin(self) -> Site:
-        """The site `us`, once it is made."""
-        if self.us is None:
-            raise DemoFailure("site us was not made")
-        return self.us
-
-    @property
-    def destination(self) -> Site:
-        """The site `eu`, once it is made."""
-        if self.eu is None:
-            raise DemoFailure("site eu was not made")
-        return self.eu
 
 
 def make_the_sites(story: Story) -> str:
     """Two sites and the trust bundle that both import."""
     story.us, story.eu = make_sites(story.root)
-    return "sites us (US) and eu (DE) have keys of their own; an offline root signed the bundle with the lane us-eu"
+    return (
+        "sites us (US) and eu (DE) have keys of their own; an offline root signed the bundle: the lane us-eu, and the lane "
+        "us-eu-reviewed, on which no key leaves without ada (security) and bob (export-control)"
+    )
 
 
 def start_the_gateways(story: Story) -> str:
@@ -76,6 +52,8 @@ def push_the_first(story: Story) -> str:
         "push",
         f"oci:{story.image}:v1",
         "eu:shop/app:v1",
+        "--lane",
+        "us-eu",
         "-d",
         "classification=internal",
         "-d",
@@ -101,6 +79,8 @@ def push_the_second(story: Story) -> str:
         "push",
         f"oci:{story.image}:v2",
         "eu:shop/app:v2",
+        "--lane",
+        "us-eu",
         "-d",
         "classification=internal",
         "-d",
@@ -126,6 +106,8 @@ def deny_before_a_byte(story: Story) -> str:
         "push",
         f"oci:{story.image}:v1",
         "eu:shop/secret:v1",
+        "--lane",
+        "us-eu",
         "-d",
         "classification=export-controlled",
         "-d",
@@ -144,6 +126,8 @@ def quarantine_on_receipt(story: Story) -> str:
         "push",
         f"oci:{story.image}:v1",
         "eu:shop/app:unreviewed",
+        "--lane",
+        "us-eu",
         "-d",
         "classification=internal",
         "-d",
@@ -165,6 +149,8 @@ def kill_and_continue(story: Story) -> str:
         "eu:shop/patch:1",
         "--kind",
         "patch",
+        "--lane",
+        "us-eu",
         "-d",
         "classification=internal",
         "-d",
@@ -258,6 +244,9 @@ STEPS: tuple[Step, ...] = (
     ("kill the origin in the middle of a push", kill_and_continue),
     ("pull in eu and compare", pull_and_compare),
     ("flip one byte in the store of eu", flip_a_byte),
+    ("push a patch that two persons must approve", wait_for_two_persons),
+    ("recall it", recall_it),
+    ("revoke the build agent", refuse_the_revoked),
     ("verify both logs offline", verify_both_logs),
     ("rewrite history", rewrite_history),
 )

@@ -19,7 +19,7 @@ metadata: {id: us, version: 1, owner: the demo}
 rules:
   - id: ordinary-may-leave
     at: [offer, release]
-    when: {lane: us-eu, artifact.classification: [public, internal]}
+    when: {lane: [us-eu, us-eu-reviewed], artifact.classification: [public, internal]}
     effect: allow
     reason: public and internal artifacts may go to eu
   - id: controlled-stays
@@ -46,6 +46,10 @@ rules:
     reason: what was not reviewed is kept locked
     remedy: have it reviewed, then push it with another purpose
 """
+
+
+PEOPLE = {"ada": "security", "bob": "export-control"}
+"""Who must approve on the lane us-eu-reviewed, and in which role."""
 
 
 class DemoFailure(Exception):
@@ -102,10 +106,10 @@ class Site:
             self._process.wait()
             self._process = None
 
-    def enrol(self, agent: str) -> None:
-        """Invite and enrol an agent that may push and pull everything."""
-        invite = run_gateway("invite", str(self.directory), agent, "--grant", "push,pull,inspect:*@*").stdout.strip()
-        run("carnet", "enroll", invite, "--dir", str(self.agent))
+    def enrol(self, agent: str, grant: str = "push,pull,inspect:*@*", directory: Path | None = None) -> None:
+        """Invite and enrol an agent; without more words it is the site's agent and may push and pull everything."""
+        invite = run_gateway("invite", str(self.directory), agent, "--grant", grant).stdout.strip()
+        run("carnet", "enroll", invite, "--dir", str(directory or self.agent))
 
     def start_carnet(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `carnet` as this site's agent and do not wait for it."""
@@ -182,23 +186,22 @@ def make_sites(root: Path) -> tuple[Site, Site]:
         run_gateway("policy", "check", str(site.directory / "policy" / "policy.yaml"))
     root_key, bundle = root / "root.key", root / "trust.dsse"
     run_gateway("trust", "new-root", str(root_key))
-    run_gateway(
-        "trust",
-        "propose",
-        str(bundle),
-        "--root",
-        f"{root_key}.pub",
-        "--site",
-        str(us.directory / "site-card.json"),
-        "--site",
-        str(eu.directory / "site-card.json"),
-        "--lane",
-        "us-eu=us:eu",
-    )
+    cards = [word for site in (us, eu) for word in ("--site", str(site.directory / "site-card.json"))]
+    lanes = ["--lane", "us-eu=us:eu", "--lane", "us-eu-reviewed=us:eu"]
+    people = ["--floor", "us-eu-reviewed=" + ",".join(f"{role}:1" for role in PEOPLE.values())]
+    for name, role in PEOPLE.items():
+        run("carnet", "key", "new", str(person_key(root, name)))
+        people += ["--person", f"{name}={person_key(root, name)}.pub:{role}"]
+    run_gateway("trust", "propose", str(bundle), "--root", f"{root_key}.pub", *cards, *lanes, *people)
     run_gateway("trust", "sign", str(bundle), "--key", str(root_key))
     for site in (us, eu):
         run_gateway("trust", "import", str(site.directory), str(bundle))
     return us, eu
+
+
+def person_key(root: Path, name: str) -> Path:
+    """Return where a person of the demo keeps their own signing key."""
+    return root / f"{name}.key"
 
 
 def run_gateway(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
