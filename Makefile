@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml carnet/_kernel.c
 
 setup: $(STAMP)  ## make .venv with both commands and the tools of development
 
-demo: $(STAMP)  ## two gateways and an agent on this machine, told in steps
+demo: $(STAMP)  ## three gateways and their agents on this machine, told in steps
 	@$(BIN)/python demo/run.py
 
 test: $(STAMP)  ## the tests, but for the whole counts

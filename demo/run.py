@@ -1,7 +1,7 @@
-"""`make demo`: two sites on this machine, told step by step in plain words; the last line counts the steps that passed.
+"""`make demo`: three sites on this machine, told step by step in plain words; the last line counts the steps that passed.
 
-Two gateways (`us`, `eu`) run as processes of their own, with their own keys and stores, on loopback. Everything is done with the
-two commands a person would use; nothing is faked, and each step checks what it says.
+Three gateways (`us`, `eu`, and the relay `sg`) run as processes of their own, with their own keys and stores, on loopback.
+Everything is done with the two commands a person would use; nothing is faked, and each step checks what it says.
 """
 
 import json
@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from image import build_image, change_image, digests_of
 from people import recall_it, refuse_the_revoked, wait_for_two_persons
+from relay import cross_a_relay
 from site_process import DemoFailure, carnet, carnet_failing, make_sites, run_gateway
 from story import Step, Story
 
@@ -22,20 +23,21 @@ from carnet.chunking import kernel_name
 
 
 def make_the_sites(story: Story) -> str:
-    """Two sites and the trust bundle that both import."""
-    story.us, story.eu = make_sites(story.root)
+    """Three sites and the trust bundle that all import."""
+    story.us, story.eu, story.sg = make_sites(story.root)
     return (
-        "sites us (US) and eu (DE) have keys of their own; an offline root signed the bundle: the lane us-eu, and the lane "
-        "us-eu-reviewed, on which no key leaves without ada (security) and bob (export-control)"
+        "sites us (US), eu (DE) and sg (SG) have keys of their own; an offline root signed the bundle: the lane us-eu, the lane "
+        "us-sg-eu over the relay sg, and us-eu-reviewed, on which no key leaves without ada (security) and bob (export-control)"
     )
 
 
 def start_the_gateways(story: Story) -> str:
     """Both serve; agents enrol."""
-    for site, agent in ((story.origin, "build"), (story.destination, "deploy")):
+    for site in (story.relay, story.origin, story.destination):
         site.start()
+    for site, agent in ((story.origin, "build"), (story.destination, "deploy")):
         site.enrol(agent)
-    return "both gateways serve over mutual TLS 1.3; agents build@us and deploy@eu enrolled with one-time invites"
+    return "three gateways serve over mutual TLS 1.3; agents build@us and deploy@eu enrolled with one-time invites"
 
 
 def build_the_image(story: Story) -> str:
@@ -234,8 +236,8 @@ def rewrite_history(story: Story) -> str:
 
 
 STEPS: tuple[Step, ...] = (
-    ("make two sites", make_the_sites),
-    ("start both gateways, enrol agents", start_the_gateways),
+    ("make three sites", make_the_sites),
+    ("start the gateways, enrol agents", start_the_gateways),
     ("build an image", build_the_image),
     ("push v1 from us to eu", push_the_first),
     ("push v2", push_the_second),
@@ -244,6 +246,7 @@ STEPS: tuple[Step, ...] = (
     ("kill the origin in the middle of a push", kill_and_continue),
     ("pull in eu and compare", pull_and_compare),
     ("flip one byte in the store of eu", flip_a_byte),
+    ("push over a relay that must learn nothing", cross_a_relay),
     ("push a patch that two persons must approve", wait_for_two_persons),
     ("recall it", recall_it),
     ("revoke the build agent", refuse_the_revoked),
@@ -269,7 +272,7 @@ def main() -> int:
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         print(f"    FAILED: {type(error).__name__}: {error}", flush=True)
     finally:
-        for site in (story.us, story.eu):
+        for site in (story.us, story.eu, story.sg):
             if site is not None:
                 site.stop()
         shutil.rmtree(root, ignore_errors=True)

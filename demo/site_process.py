@@ -19,7 +19,7 @@ metadata: {id: us, version: 1, owner: the demo}
 rules:
   - id: ordinary-may-leave
     at: [offer, release]
-    when: {lane: [us-eu, us-eu-reviewed], artifact.classification: [public, internal]}
+    when: {lane: [us-eu, us-sg-eu, us-eu-reviewed], artifact.classification: [public, internal]}
     effect: allow
     reason: public and internal artifacts may go to eu
   - id: controlled-stays
@@ -48,6 +48,17 @@ rules:
 """
 
 
+_SG_POLICY = """\
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: sg, version: 1, owner: the demo}
+rules:
+  - id: nothing-ends-here
+    at: [offer, release, receipt]
+    effect: deny
+    reason: this site only carries
+    remedy: name another destination
+"""
 PEOPLE = {"ada": "security", "bob": "export-control"}
 """Who must approve on the lane us-eu-reviewed, and in which role."""
 
@@ -160,10 +171,10 @@ class Site:
             file.write(bytes([byte ^ 1]))
 
 
-def make_sites(root: Path) -> tuple[Site, Site]:
-    """Make both sites, a root key, and the bundle that names them; each site imports it."""
-    us, eu = Site("us", root / "us", _free_port()), Site("eu", root / "eu", _free_port())
-    for site, country, policy in ((us, "US", _US_POLICY), (eu, "DE", _EU_POLICY)):
+def make_sites(root: Path) -> tuple[Site, Site, Site]:
+    """Make us, eu and sg, a root key, and the bundle that names them; each site imports it."""
+    us, eu, sg = (Site(name, root / name, _free_port()) for name in ("us", "eu", "sg"))
+    for site, country, policy in ((us, "US", _US_POLICY), (eu, "DE", _EU_POLICY), (sg, "SG", _SG_POLICY)):
         run_gateway(
             "init",
             str(site.directory),
@@ -186,17 +197,17 @@ def make_sites(root: Path) -> tuple[Site, Site]:
         run_gateway("policy", "check", str(site.directory / "policy" / "policy.yaml"))
     root_key, bundle = root / "root.key", root / "trust.dsse"
     run_gateway("trust", "new-root", str(root_key))
-    cards = [word for site in (us, eu) for word in ("--site", str(site.directory / "site-card.json"))]
-    lanes = ["--lane", "us-eu=us:eu", "--lane", "us-eu-reviewed=us:eu"]
+    cards = [word for site in (us, eu, sg) for word in ("--site", str(site.directory / "site-card.json"))]
+    lanes = ["--lane", "us-eu=us:eu", "--lane", "us-eu-reviewed=us:eu", "--lane", "us-sg-eu=us:eu:inspected:sg@store"]
     people = ["--floor", "us-eu-reviewed=" + ",".join(f"{role}:1" for role in PEOPLE.values())]
     for name, role in PEOPLE.items():
         run("carnet", "key", "new", str(person_key(root, name)))
         people += ["--person", f"{name}={person_key(root, name)}.pub:{role}"]
     run_gateway("trust", "propose", str(bundle), "--root", f"{root_key}.pub", *cards, *lanes, *people)
     run_gateway("trust", "sign", str(bundle), "--key", str(root_key))
-    for site in (us, eu):
+    for site in (us, eu, sg):
         run_gateway("trust", "import", str(site.directory), str(bundle))
-    return us, eu
+    return us, eu, sg
 
 
 def person_key(root: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ class Story:
         self.root = root
         self.us: Site | None = None
         self.eu: Site | None = None
+        self.sg: Site | None = None
         self.image = root / "image"
         self.first_bytes = 0
 
@@ -32,3 +33,10 @@ class Story:
         if self.eu is None:
             raise DemoFailure("site eu was not made")
         return self.eu
+
+    @property
+    def relay(self) -> Site:
+        """The site `sg`, once it is made."""
+        if self.sg is None:
+            raise DemoFailure("site sg was not made")
+        return self.sg

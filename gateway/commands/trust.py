@@ -69,7 +69,11 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
     threshold: Annotated[int | None, typer.Option(min=1, help="How many roots must sign; all, if not given.")] = None,
     site: Annotated[list[Path] | None, typer.Option(help="A site's site-card.json; may be repeated.")] = None,
     lane: Annotated[
-        list[str] | None, typer.Option(help="NAME=ORIGIN:DEST[,DEST]...[:sealed], inspected if not sealed; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="NAME=ORIGIN:DEST[,DEST]...[:MODE[:ROUTE[/ROUTE]...]]; MODE is inspected or sealed, ROUTE is direct or "
+            "RELAY[+RELAY]...[@store], the first that works is taken; may be repeated."
+        ),
     ] = None,
     person: Annotated[list[str] | None, typer.Option(help="NAME=PUBLIC-KEY:role[,role]...; may be repeated.")] = None,
     floor: Annotated[
