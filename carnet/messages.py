@@ -422,6 +422,8 @@ class TrustResponse(Message):
     bundle: EnvelopeJson
     kem_statements: Annotated[tuple[EnvelopeJson, ...], Field(max_length=_VIEWS_MAX)]
     checkpoints: dict[str, str]
+    proved: dict[str, str] = {}
+    """The heads that proofs came under, each an extension of the one before: what was told may be larger and another history."""
     revocations: Annotated[tuple[EnvelopeJson, ...], Field(max_length=TRUST_ENTRIES_MAX)] = ()
 
 

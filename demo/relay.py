@@ -59,6 +59,6 @@ def cross_a_relay(story: Story) -> str:
     if story.relay.segments():
         raise DemoFailure("the relay kept segments that had arrived")
     return (
-        f"sg was killed with -9 while it held {held} sealed segments: {files} files, {searched / 1e6:.0f} MB of its disk searched, no "
-        "word of the content, no name, no digest; started again it went on, eu delivered bit for bit, and sg keeps nothing"
+        f"sg was killed with -9 while it held {held} segments: {files} files of its disk ({searched / 1e6:.0f} MB) searched, "
+        "no word of the content, no name, no digest; started again it went on, eu delivered, sg keeps nothing"
     )

@@ -51,10 +51,14 @@ class Remembered:
         Raises:
             IntegrityError: E-LOG if the peer keeps a head, signed by us, that our log has not reached or does not contain.
         """
+        for kept in (response.checkpoints, response.proved):
+            note = kept.get(self._site)
+            if note is not None:
+                await self._compare(peer, note)
+
+    async def _compare(self, peer: SiteName, note: str) -> None:
+        """Return if our log has what this note of ours says; one that we did not sign says nothing."""
         own, _ = self._history.checkpoint()
-        note = response.checkpoints.get(self._site)
-        if note is None:
-            return
         try:
             seen = open_checkpoint(note.encode("utf-8"), origin=own.origin, key=self._key)
         except CarnetError:

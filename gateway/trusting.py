@@ -171,7 +171,7 @@ class Trust:
 
     async def response(self) -> TrustResponse:
         """Return all that is signed and known here; raise `IntegrityError` E-TRUST before the first import."""
-        checkpoints = await self._catalog.read(_newest_heads)
+        checkpoints, proved = await self._catalog.read(lambda tx: (_newest_heads(tx), _heads(tx, "head/")))
         if self._log is not None:
             checkpoints[self._site] = self._log.checkpoint()[1]
         return TrustResponse(
@@ -179,6 +179,7 @@ class Trust:
             bundle=self.bundle_envelope().to_json(),
             kem_statements=tuple(envelope.to_json() for envelope, _ in self._known.kem.values()),
             checkpoints=checkpoints,
+            proved=proved,
             revocations=tuple(known.envelope.to_json() for known in self.revocations.state.sets.values()),
         )
 
@@ -308,13 +309,16 @@ def _keep_bundle(transaction: Transaction, envelope: Envelope, accepted: Trusted
 
 def _newest_heads(transaction: Transaction) -> dict[str, str]:
     """Return the newest head of each site that was seen here, whether it was told to us or proved something to us."""
-    newest: dict[str, str] = {}
-    for prefix in ("checkpoint/", "head/"):
-        for name, body in transaction.site_documents(prefix).items():
-            site, note = name.removeprefix(prefix), body.decode("utf-8")
-            if site not in newest or _size_of(newest[site]) < _size_of(note):
-                newest[site] = note
+    newest = _heads(transaction, "checkpoint/")
+    for site, note in _heads(transaction, "head/").items():
+        if site not in newest or _size_of(newest[site]) < _size_of(note):
+            newest[site] = note
     return newest
+
+
+def _heads(transaction: Transaction, prefix: str) -> dict[str, str]:
+    """Return the kept heads whose names begin with `prefix`, by site."""
+    return {name.removeprefix(prefix): body.decode("utf-8") for name, body in transaction.site_documents(prefix).items()}
 
 
 def _size_of(note: str) -> int:

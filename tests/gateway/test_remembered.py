@@ -45,7 +45,7 @@ class Peer:
 
 def remembers(size, *, leaves=LEAVES, key=KEY):
     note = sign_checkpoint(Checkpoint(ORIGIN, size, root_of(leaves[:size])), key).encode().decode()
-    return TrustResponse.model_construct(site=EU, bundle={}, kem_statements=(), checkpoints={"us": note})
+    return TrustResponse.model_construct(site=EU, bundle={}, kem_statements=(), checkpoints={"us": note}, proved={})
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])
@@ -63,6 +63,15 @@ async def test_a_log_that_is_behind_what_a_peer_saw_must_not_be_signed_onwards()
 async def test_a_log_that_differs_from_what_a_peer_saw_must_not_be_signed_onwards():
     with pytest.raises(IntegrityError, match="at 4 entries the roots differ"):
         await Remembered(US, Log(5), KEY.public).compare(EU, remembers(4, leaves=LEAVES[::-1]))
+
+
+async def test_a_larger_head_that_was_only_told_does_not_hide_the_one_that_proved_another_history():
+    """A forked copy that met the peer first has told it a head of its own."""
+    told = remembers(5)
+    proved = remembers(4, leaves=LEAVES[::-1]).checkpoints
+
+    with pytest.raises(IntegrityError, match="at 4 entries the roots differ"):
+        await Remembered(US, Log(5), KEY.public).compare(EU, told.model_copy(update={"proved": proved}))
 
 
 async def test_a_head_that_our_key_did_not_sign_stops_nobody():
