@@ -15,7 +15,7 @@ from agent.settings import load_settings
 from carnet.checkpoint import Checkpoint, log_origin, open_checkpoint
 from carnet.entries import LogEntry, parse_entry
 from carnet.envelope import parse_envelope
-from carnet.errors import CallerError, IntegrityError, NotFound
+from carnet.errors import CallerError, IntegrityError, NotFound, PeerError
 from carnet.flow.link import OnWait
 from carnet.identifiers import Digest, SiteName
 from carnet.keys import VerifyingKey
@@ -96,7 +96,7 @@ def check_log(source: LogSource, since: bytes | None) -> tuple[LogReport, int | 
     note = since if since is not None else (kept.read_bytes() if kept is not None and kept.is_file() else None)
     previous: Checkpoint | None = None
     if note is not None:
-        previous = open_checkpoint(note[:NOTE_BYTES_MAX], origin=source.origin, key=source.key)
+        previous = _kept_checkpoint(note, source)
     current = source.read("checkpoint")
     # One reading of the checkpoint for the whole check: what is kept is what was verified.
     report = verify_log(
@@ -112,6 +112,17 @@ def check_log(source: LogSource, since: bytes | None) -> tuple[LogReport, int | 
     ):
         save_files(kept.parent, {name: current})
     return report, None if previous is None else previous.size
+
+
+def _kept_checkpoint(note: bytes, source: LogSource) -> Checkpoint:
+    try:
+        return open_checkpoint(note[:NOTE_BYTES_MAX], origin=source.origin, key=source.key)
+    except PeerError as error:
+        raise CallerError(
+            "E-SOURCE",
+            f"what was kept earlier is no checkpoint: {error.problem}",
+            remedy="name a copy of a log's `checkpoint` file",
+        ) from None
 
 
 def newest_entries(source: LogSource, limit: int) -> list[tuple[int, LogEntry]]:
@@ -154,7 +165,12 @@ def _bundle(
             data = file.read(TRUST_BUNDLE_BYTES_MAX + 1)
     except OSError as error:
         raise CallerError("E-SOURCE", f"{trust} cannot be read: {error.strerror}") from None
-    envelope = parse_envelope(data, bytes_max=TRUST_BUNDLE_BYTES_MAX)
+    try:
+        envelope = parse_envelope(data, bytes_max=TRUST_BUNDLE_BYTES_MAX)
+    except PeerError as error:
+        raise CallerError(
+            "E-SOURCE", f"{trust} is not a trust bundle: {error.problem}", remedy="name a signed trust bundle"
+        ) from None
     return TrustedState(root_fingerprint).accept(envelope, now()).current, None, None
 
 

@@ -75,7 +75,7 @@ class Source(Protocol):
 
     @property
     def size_hint(self) -> int | None:
-        """Bytes of all parts together, as far as known before reading (made manifests, under 64 KiB, may be left out)."""
+        """Bytes of all parts together, made manifests included, as they will be read; None if that is known only at the end."""
 
     @property
     def is_rereadable(self) -> bool:

@@ -152,6 +152,7 @@ async def _send_and_commit(session: Session, source: Source, order: PushOrder, p
     bases = await open_bases(session, resume.answer.bases, resume.keys.lineage_key, resume.base)
     excluded: frozenset[SegmentId] = frozenset()
     for attempt in range(_ATTEMPTS):
+        progress.begin_pass()
         known = [one for one in await known_segments(session, resume) if one.id not in excluded]
         plan = SealingPlan(
             transfer=resume.answer.transfer,

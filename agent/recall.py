@@ -41,8 +41,7 @@ async def recall(session: Session, subject: Subject, reason: str, *, every: bool
         SeveralMeant: unless `every`. CallerError: E-USAGE for a reason that is not one line of text.
         NotFound, NotAuthorised, Conflict: as the site says.
     """
-    if not 0 < len(reason) <= TEXT_CHARS_MAX or printable(reason) != reason:
-        raise CallerError("E-USAGE", f"a reason is one line of 1 to {TEXT_CHARS_MAX} printable characters")
+    check_reason(reason)
     client = session.client
     if isinstance(subject, TransferId):
         return [await client.recall(subject, reason)]
@@ -52,6 +51,14 @@ async def recall(session: Session, subject: Subject, reason: str, *, every: bool
     if len(found) > 1 and not every:
         raise SeveralMeant(found)
     return [await client.recall(view.transfer, reason) for view in found]
+
+
+def check_reason(reason: str) -> None:
+    """Raise `CallerError` E-USAGE for a reason that is not one line of text."""
+    if not 0 < len(reason) <= TEXT_CHARS_MAX or printable(reason) != reason:
+        raise CallerError(
+            "E-USAGE", f"a reason is one line of 1 to {TEXT_CHARS_MAX} printable characters", remedy="say it in one line"
+        )
 
 
 async def wait_acknowledged(session: Session, views: Sequence[TransferView], timeout_s: float | None) -> list[TransferView]:

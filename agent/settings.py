@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import SettingsConfigDict
 
+from agent.amounts import parse_rate
 from carnet.errors import CallerError
 from carnet.flow.configuration import FileSettings, read_settings
 from carnet.identifiers import Digest, SiteName
@@ -30,6 +31,13 @@ def _check_url(text: str) -> str:
     if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.username:
         raise ValueError("a gateway's url is https://host:port")
     return text.rstrip("/")
+
+
+def _check_rate(value: object) -> object:
+    try:
+        return parse_rate(value) if isinstance(value, str) else value
+    except CallerError as error:
+        raise ValueError(f"{error.problem}; {error.remedy}") from None
 
 
 class AgentSettings(FileSettings):
@@ -49,8 +57,8 @@ class AgentSettings(FileSettings):
     """The signing key of the person who works here, for `carnet approve` and `carnet reject`."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     """Segments in flight at once."""
-    limit_rate: Annotated[int, Field(ge=1)] | None = None
-    """Most bytes sent or fetched each second."""
+    limit_rate: Annotated[int, Field(ge=1), BeforeValidator(_check_rate)] | None = None
+    """Most bytes sent each second, as a number or as in 50M."""
     pull_grace_hours: Annotated[int, Field(ge=0, le=168)] = 24
     """Hours for which pulls go on after the trust bundle expired; controlled content has none."""
 

@@ -9,7 +9,7 @@ from carnet.checkpoint import log_origin
 from carnet.decision import Decision
 from carnet.encoding import JsonValue, parse_json
 from carnet.envelope import Envelope, parse_envelope
-from carnet.errors import CallerError, IntegrityError
+from carnet.errors import CallerError, IntegrityError, PeerError
 from carnet.identifiers import SiteName
 from carnet.identity import AgentIdentity
 from carnet.limits import TRUST_BUNDLE_BYTES_MAX
@@ -26,6 +26,7 @@ _SITE_STATEMENTS: dict[str, type[Receipt] | type[Decision] | type[Recall]] = {
 }
 _SITE_SIGNED = {*_SITE_STATEMENTS, AgentStatement.payload_type, KemStatement.payload_type}
 _AGENT_DOCUMENTS: dict[str, type[Waybill] | type[PackingList]] = {one.payload_type: one for one in (Waybill, PackingList)}
+_KNOWN = "name a file with a receipt, decision, recall, waybill, packing list, statement, approval, trust bundle or log proof"
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,32 @@ def verify_document(path: Path, identity: AgentIdentity, site: SiteName | None) 
     """Return what `path` holds once its signature, or proof, was found right.
 
     Raises:
-        IntegrityError: E-SIGNATURE, E-PROOF, E-TRUST. PeerError: E-FORMAT. CallerError: E-SOURCE if there is no such file.
+        IntegrityError: E-SIGNATURE, E-PROOF, E-TRUST. PeerError: E-FORMAT for a statement that breaks its form.
+        CallerError: E-SOURCE if there is no such file, or it is no document.
         NotFound: E-SITE-UNKNOWN for a signer that the trust bundle does not name.
     """
     try:
         with path.open("rb") as file:
             data = file.read(TRUST_BUNDLE_BYTES_MAX + 1)
     except OSError as error:
-        raise CallerError("E-SOURCE", f"{path} cannot be read: {error.strerror}") from None
-    bundle = identity.trust.current
+        raise CallerError("E-SOURCE", f"{path} cannot be read: {(error.strerror or '').lower()}", remedy=_KNOWN) from None
+    try:
+        found = _parse(data)
+    except PeerError as error:
+        raise CallerError("E-SOURCE", f"{path} holds nothing that can be verified: {error.problem}", remedy=_KNOWN) from None
+    if isinstance(found, Envelope):
+        return _verify_envelope(found, identity, site)
+    return _verify_proof(found, identity.trust.current, site or identity.id.site)
+
+
+def _parse(data: bytes) -> Envelope | EntryProof:
+    """Return what the file is by its form; raise `PeerError` E-FORMAT if it is neither."""
     if data.startswith(b"c2sp.org/tlog-proof"):
-        return _verify_proof(parse_tlog_proof(data), bundle, site or identity.id.site)
+        return parse_tlog_proof(data)
     value = parse_json(data, bytes_max=TRUST_BUNDLE_BYTES_MAX)
     if isinstance(value, Mapping) and "checkpoint" in value:
-        return _verify_proof(parse_model(EntryProof, value), bundle, site or identity.id.site)
-    return _verify_envelope(parse_envelope(data, bytes_max=TRUST_BUNDLE_BYTES_MAX), identity, site)
+        return parse_model(EntryProof, value)
+    return parse_envelope(data, bytes_max=TRUST_BUNDLE_BYTES_MAX)
 
 
 def _verify_proof(proof: EntryProof, bundle: TrustBundle, site: SiteName) -> Verified:
@@ -92,7 +104,7 @@ def _verify_envelope(envelope: Envelope, identity: AgentIdentity, site: SiteName
     if kind in _AGENT_DOCUMENTS:
         statement = _AGENT_DOCUMENTS[kind].open(envelope, [identity.signing_key.public])
         return Verified(_noun(kind), f"{identity.id} (this machine)", statement.to_json())
-    raise CallerError("E-SOURCE", f"a document of type {ascii(kind)[:80]} is not one this version knows")
+    raise CallerError("E-SOURCE", f"a document of type {ascii(kind)[:80]} is not one this version knows", remedy=_KNOWN)
 
 
 def _verify_approval(envelope: Envelope, bundle: TrustBundle) -> Verified:

@@ -29,12 +29,14 @@ class _Name(str):
     __slots__ = ()
     pattern: ClassVar[re.Pattern[str]]
     what: ClassVar[str]
+    rule: ClassVar[str]
+    """The grammar in words, for whoever wrote something else."""
 
     def __new__(cls, text: str) -> Self:
         """Return the name, or raise `CallerError` E-NAME if `text` breaks the grammar."""
         if cls.pattern.fullmatch(text) is None:
             shown = ascii(text)[:_SHOWN_CHARS_MAX]
-            raise CallerError("E-NAME", f"not a valid {cls.what}: {shown}")
+            raise CallerError("E-NAME", f"not a valid {cls.what}: {shown}", remedy=f"write {cls.rule}")
         return super().__new__(cls, text)
 
     @classmethod
@@ -56,6 +58,7 @@ class SiteName(_Name):
     __slots__ = ()
     pattern = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
     what = "site name"
+    rule = "1 to 63 of a-z, 0-9 and -, without - at an end"
 
 
 class LaneName(SiteName):
@@ -78,6 +81,7 @@ class Jurisdiction(_Name):
     __slots__ = ()
     pattern = re.compile(r"[A-Z]{2}(?:-[A-Z0-9]{1,3})?")
     what = "jurisdiction (ISO 3166 code)"
+    rule = "a country such as DE, or a part of one such as US-VA"
 
 
 class Repository(_Name):
@@ -86,6 +90,7 @@ class Repository(_Name):
     __slots__ = ()
     pattern = re.compile(r"(?=.{1,255}\Z)[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
     what = "repository"
+    rule = "lower-case letters, digits and single separators, parts joined by /, at most 255 characters, as in team/app"
 
 
 class Tag(_Name):
@@ -94,6 +99,7 @@ class Tag(_Name):
     __slots__ = ()
     pattern = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
     what = "tag"
+    rule = "1 to 128 letters, digits, ., _ and -, beginning with none of . and -, as in v1.2"
 
 
 class Digest(_Name):
@@ -102,6 +108,7 @@ class Digest(_Name):
     __slots__ = ()
     pattern = re.compile(r"sha256:[0-9a-f]{64}")
     what = "digest (sha256:<64 hex digits>)"
+    rule = "sha256: and 64 lower-case hex digits"
 
     @classmethod
     def of(cls, data: bytes | bytearray | memoryview) -> Self:
@@ -130,6 +137,7 @@ class TransferId(_Name):
     __slots__ = ()
     pattern = re.compile(r"[0-9a-f]{32}")
     what = "transfer id (32 hex digits)"
+    rule = "the 32 lower-case hex digits that push printed; `carnet transfer list` shows them"
 
     @property
     def raw(self) -> bytes:
@@ -143,6 +151,7 @@ class PassageId(_Name):
     __slots__ = ()
     pattern = re.compile(r"[0-9a-f]{32}")
     what = "passage id (32 hex digits)"
+    rule = "32 lower-case hex digits"
 
     @property
     def raw(self) -> bytes:
@@ -156,6 +165,7 @@ class SegmentId(_Name):
     __slots__ = ()
     pattern = re.compile(r"(?:b3|s2)-[0-9a-f]{64}")
     what = "segment id"
+    rule = "b3- or s2- and 64 lower-case hex digits"
     _prefix_of: ClassVar[dict[int, str]] = {1: "b3-", 2: "s2-"}
     _byte_of: ClassVar[dict[str, int]] = {"b3-": 1, "s2-": 2}
 
@@ -182,6 +192,7 @@ class SpiffeId(_Name):
         r"/(?:agent|gateway|person)/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
     )
     what = "SPIFFE id"
+    rule = "spiffe://TRUST-DOMAIN/site/SITE/KIND/NAME, where KIND is agent, gateway or person"
 
     @classmethod
     def make(cls, trust_domain: str, site: SiteName, kind: str, name: str) -> Self:

@@ -25,7 +25,7 @@ from carnet.limits import (
 from carnet.oci import ArtifactKind
 from carnet.proof import EntryProof
 from carnet.release import KeyRelease
-from carnet.statement import MediaType
+from carnet.statement import MediaType, ShortText
 from carnet.statement import Text as Reason
 from carnet.timestamps import Timestamp
 from carnet.waybill import Declarations
@@ -91,7 +91,7 @@ class DeclareRequest(Message):
     size: Bytes | None = None
     declarations: Declarations
     destinations: Annotated[tuple[SiteName, ...], Field(min_length=1, max_length=DESTINATIONS_MAX)]
-    initiator: Text | None = None
+    initiator: ShortText | None = None
     resume: EnvelopeJson | None = None
     dry_run: bool = False
     fresh: bool = False

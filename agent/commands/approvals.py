@@ -69,12 +69,15 @@ def _answer(
 
     from agent.approve import choose_signer, fetch_request, hand_in, read_person_key, sign_answer
     from agent.commands.outcome import describe
+    from agent.recall import check_reason
     from agent.settings import load_settings
     from carnet.approval import Verdict
     from carnet.errors import CallerError
     from carnet.identifiers import SiteName, TransferId
 
     wanted, destination, verdict = TransferId(transfer), SiteName(to) if to else None, Verdict(word)
+    if reason or verdict is Verdict.REJECT:
+        check_reason(reason)
     settings = load_settings(get_config())
     file = key or settings.person_key
     if file is None:

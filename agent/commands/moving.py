@@ -73,6 +73,7 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
     terminal = Terminal(json, quiet, verbose)
     target = parse_target(destination)
     declarations = parse_declarations(declare or [])
+    behalf = parse_initiator(initiator)
     wait_for_state = parse_choice(wait, Wait, "--wait")
     timeout_s = None if timeout is None else parse_duration(timeout)
     rate = None if limit_rate is None else parse_rate(limit_rate)
@@ -101,7 +102,7 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
                 repository=target.repository,
                 tag=target.tag,
                 declarations=declarations,
-                initiator=initiator,
+                initiator=behalf,
                 wait=wait_for_state,
                 timeout_s=timeout_s,
                 level=level,
@@ -144,6 +145,7 @@ def _document(result: "PushResult", elapsed: float) -> dict[str, Any]:
     return {
         "transfer": result.view.model_dump(mode="json"),
         "advice": result.advice.model_dump(mode="json"),
+        "bytes_done": result.progress.done,
         "bytes_read": result.progress.bytes_read,
         "bytes_sent": result.progress.wire_bytes,
         "bytes_saved": result.progress.saved,
@@ -311,10 +313,14 @@ def parse_declarations(pairs: list[str]) -> Any:
     single = {"classification", "export-number", "licence", "legal-basis", "purpose"}
     fields = {"export-number": "export_control_number"}
     values: dict[str, Any] = {"data_categories": [], "labels": {}}
+    given: set[str] = set()
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not value:
             raise CallerError("E-USAGE", f"--declare {ascii(pair)[:80]} is not KEY=VALUE")
+        if key != "data-category" and key in given:
+            raise CallerError("E-USAGE", f"--declare {ascii(key)[:60]} is given twice", remedy="give it once")
+        given.add(key)
         if key in single:
             values[fields.get(key, key.replace("-", "_"))] = value
         elif key == "data-category":
@@ -328,5 +334,21 @@ def parse_declarations(pairs: list[str]) -> Any:
         return Declarations.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(piece) for piece in first["loc"])
-        raise CallerError("E-USAGE", f"--declare {path}: {first['msg']}") from None
+        flags = {name: flag for flag, name in fields.items()} | {"data_categories": "data-category", "labels": "label"}
+        field, *rest = (str(piece) for piece in first["loc"])
+        key = ".".join([flags.get(field, field.replace("_", "-")), *(piece for piece in rest[:1] if field == "labels")])
+        raise CallerError("E-USAGE", f"--declare {ascii(key)[:80]}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def parse_initiator(text: str | None) -> str | None:
+    """Return the text of `--initiator` if a waybill can carry it; raise `CallerError` E-USAGE otherwise."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from carnet.errors import CallerError
+    from carnet.statement import ShortText
+
+    try:
+        return None if text is None else TypeAdapter(ShortText).validate_python(text)
+    except ValidationError as error:
+        said = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise CallerError("E-USAGE", f"--initiator: {said}", remedy="name a person or a job, in one line") from None

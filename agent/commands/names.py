@@ -52,9 +52,14 @@ def lane_to(
     """Return lane and destinations: the home lane without a site, else the one lane that leads there.
 
     Raises:
-        NotFound: E-LANE-UNKNOWN if no lane leads there. CallerError: E-USAGE if several do and none was named.
+        NotFound: E-LANE-UNKNOWN if no lane leads there. CallerError: E-USAGE if several do and none was
+            named, or a lane without a site.
     """
-    if site is None or (site == home and lane is None):
+    if site is None and lane not in (None, HOME_LANE):
+        raise CallerError(
+            "E-USAGE", f"--lane {ascii(lane)[:80]} leads to another site, and none is named", remedy="write SITE:repository:tag"
+        )
+    if site is None or (site == home and lane in (None, HOME_LANE)):
         return HOME_LANE, (home,)
     leading = [one for one in bundle.lanes_from(home) if site in one.destinations]
     if lane is not None:

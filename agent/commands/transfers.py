@@ -110,6 +110,10 @@ def cancel(
     verbose: Verbose = False,
 ) -> None:
     """Give a transfer up whose key has not left; its segments are removed."""
+    from agent.recall import check_reason
+
+    if reason:
+        check_reason(reason)
     _about(transfer, "cancel", Terminal(json, quiet, verbose), reason)
 
 

@@ -26,6 +26,7 @@ _FITTING = {
     ArtifactKind.BUNDLE: "file:PATH, - or oci:PATH:TAG",
     ArtifactKind.DIRECTORY: "dir:PATH or oci:PATH:TAG",
 }
+_SCHEMES = ("oci", "docker-archive", "file", "dir")
 _FILE_KINDS = (ArtifactKind.FILE, ArtifactKind.PATCH, ArtifactKind.BUNDLE)
 
 
@@ -78,6 +79,9 @@ def _check_kind(text: str, kind: ArtifactKind, fitting: tuple[ArtifactKind, ...]
 
 def _unknown(text: str) -> CallerError:
     remedy = f"write a sink as one of: {FORMS}"
-    if text and os.path.isdir(os.path.dirname(text) or "."):  # noqa: PTH112, PTH120 - names may be any bytes
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in _SCHEMES and not rest:
+        return CallerError("E-SINK", f"no path follows {text}", remedy=remedy)
+    if text and not colon and os.path.isdir(os.path.dirname(text) or "."):  # noqa: PTH112, PTH120 - names may be any bytes
         remedy = f"did you mean file:{shown(text)}, dir:{shown(text)} or oci:{shown(text)}:TAG? {remedy}"
     return CallerError("E-SINK", f"not a sink: {shown(text) or 'empty text'}", remedy=remedy)

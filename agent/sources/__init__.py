@@ -18,6 +18,7 @@ from carnet.oci import ArtifactKind
 
 FORMS = "oci:PATH[:TAG|@DIGEST], docker-archive:PATH[:NAME:TAG], file:PATH, dir:PATH, -"
 """How sources are written."""
+_SCHEMES = ("oci", "docker-archive", "docker", "file", "dir")
 
 
 def open_source(text: str, *, kind: ArtifactKind | None = None) -> Source:
@@ -84,6 +85,9 @@ def split_path(rest: str, *, is_there: Callable[[str], bool]) -> tuple[str, str 
 
 def _unknown(text: str) -> CallerError:
     remedy = f"write a source as one of: {FORMS}"
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in _SCHEMES and not rest:
+        return CallerError("E-SOURCE", f"no path follows {text}", remedy=remedy)
     if os.path.lexists(text):
         remedy = f"did you mean {'dir' if Path(text).is_dir() else 'file'}:{shown(text)}? {remedy}"
     return CallerError("E-SOURCE", f"not a source: {shown(text) or 'empty text'}", remedy=remedy)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from agent.names import base_name, display_title, shown
 from agent.ports import BinaryReader, PartSpec
 from agent.sources.files import Fingerprint, changed, open_regular, source_errors
-from agent.sources.one_blob import one_blob_parts
+from agent.sources.one_blob import one_blob_parts, one_blob_size
 from carnet.archive import MODE_MASK, SYMBOLIC_LINK_MODE, TRAILER, Member, MemberType, encode_member, padding
 from carnet.errors import CallerError, CapacityError
 from carnet.limits import ARCHIVE_DEPTH_MAX, ARCHIVE_MEMBERS_MAX, PART_BYTES_MAX
-from carnet.oci import EMPTY_CONFIG, OCI_MANIFEST, TAR, ArtifactKind
+from carnet.oci import OCI_MANIFEST, TAR, ArtifactKind
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _REFUSED = {
@@ -69,8 +69,8 @@ class DirectorySource:
 
     @property
     def size_hint(self) -> int | None:
-        """Size of the archive and the empty config."""
-        return self._survey.size + len(EMPTY_CONFIG)
+        """Bytes of all parts."""
+        return one_blob_size(self.kind, media_type=TAR, annotations={}, size=self._survey.size)
 
     def parts(self) -> Iterator[PartSpec]:
         """Return config, archive, manifest."""

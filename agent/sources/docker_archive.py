@@ -90,9 +90,11 @@ class DockerArchiveSource:
 
     @property
     def size_hint(self) -> int | None:
-        """Bytes of config and layers, and of the manifest where it is known."""
-        layers = {layer.member.offset: layer.member.size for layer in self._examined.layers}
-        return len(self._examined.config) + sum(layers.values()) + len(self._manifest or b"")
+        """Bytes of all parts, layers that turn out to be equal counted as often as they are read."""
+        examined, manifest = self._examined, self._manifest
+        if manifest is None:  # as long as it will be: every digest is equally long
+            manifest = _canonical_manifest(examined.config, examined.layers, [Digest.of(b"")] * len(examined.layers)) or b""
+        return len(examined.config) + sum(layer.member.size for layer in self._distinct_layers()) + len(manifest)
 
     def parts(self) -> Iterator[PartSpec]:
         """Return the manifest first if it is known, else last; the config; each layer once."""
@@ -101,18 +103,23 @@ class DockerArchiveSource:
         if self._manifest is not None:
             yield _in_memory(self._manifest, self.media_type, Role.ARTIFACT)
         yield _in_memory(examined.config, examined.config_type, Role.CONFIG)
-        seen: set[int | Digest] = {Digest.of(examined.config)}
-        for layer in examined.layers:
-            known = {layer.member.offset, layer.digest or layer.member.offset}
-            if known.isdisjoint(seen):
-                yield self._layer_part(layer, read)
-            seen |= known
+        for layer in self._distinct_layers():
+            yield self._layer_part(layer, read)
         if self._manifest is None:
             yield PartSpec(OCI_MANIFEST, None, None, Role.ARTIFACT, lambda: BytesReader(self._make_manifest(read)))
 
     def check_unchanged(self) -> None:
         """Raise `IntegrityError` E-SOURCE-CHANGED if the archive is not what it was."""
         self._watched.check()
+
+    def _distinct_layers(self) -> Iterator["_Layer"]:
+        """Yield each layer once, as far as digests are known before reading."""
+        seen: set[int | Digest] = {Digest.of(self._examined.config)}
+        for layer in self._examined.layers:
+            known = {layer.member.offset, layer.digest or layer.member.offset}
+            if known.isdisjoint(seen):
+                yield layer
+            seen |= known
 
     def _layer_part(self, layer: "_Layer", read: dict[int, Digest]) -> PartSpec:
         member = layer.member

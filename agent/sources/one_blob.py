@@ -54,6 +54,12 @@ def one_blob_parts(
     yield PartSpec(OCI_MANIFEST, None, None, Role.ARTIFACT, open_manifest)
 
 
+def one_blob_size(kind: ArtifactKind, *, media_type: str, annotations: Mapping[str, str], size: int) -> int:
+    """Return how many bytes the three parts of a blob of `size` bytes have together: every digest is equally long."""
+    blob = Descriptor(media_type, Digest.of(b""), size, annotations=annotations)
+    return len(EMPTY_CONFIG) + size + len(artifact_manifest(kind, blob))
+
+
 class FileSource:
     """One regular file, as a file, a patch or a bundle. A link is followed: the person named it."""
 
@@ -76,8 +82,9 @@ class FileSource:
 
     @property
     def size_hint(self) -> int | None:
-        """Size of the file and the empty config."""
-        return self._before.size + len(EMPTY_CONFIG)
+        """Bytes of all parts."""
+        size = self._before.size
+        return one_blob_size(self.kind, media_type=OCTET_STREAM, annotations={TITLE: self.title}, size=size)
 
     def parts(self) -> Iterator[PartSpec]:
         """Return config, blob, manifest."""

@@ -96,4 +96,5 @@ def first_problem(error: ValidationError) -> str:
     first = _problem(error)
     key = ".".join(str(piece) for piece in first["loc"])
     words = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(first["type"])
-    return f"{words} {key}" if words else f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{words} {key}" if words else f"{key}: {said}" if key else said

@@ -1,6 +1,7 @@
 """Counters of a running transfer, for a progress line and for the summary at the end.
 
-Rules:      1. counters only grow  2. each is written by one thread; readers may see them a moment late
+Rules:      1. counters only grow; those of plaintext begin again with another pass over the source
+            2. each is written by one thread; readers may see them a moment late
 Spec:       docs/operations.md section "Progress"
 """
 
@@ -23,6 +24,10 @@ class Progress:
     segments_sent: int = 0
     wire_bytes: int = 0
     """Sealed bytes sent or fetched."""
+
+    def begin_pass(self) -> None:
+        """Begin to count the plaintext: the source is read from its start."""
+        self.bytes_read = self.bytes_reused = self.bytes_referenced = 0
 
     def read(self, count: int) -> None:
         """Count bytes read."""

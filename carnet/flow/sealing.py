@@ -185,8 +185,10 @@ class _Pipeline:
         finally:
             self._stop.set()  # all are done, or one failed, or we are cancelled: whatever still runs must end
             self._stage.interrupt()
-            await asyncio.to_thread(threads.shutdown)
-            await asyncio.gather(*work, return_exceptions=True)
+            try:
+                await _ended(work)
+            finally:
+                threads.shutdown()  # at once: nothing runs in them any more
         failures = [error for one in work if (error := one.exception()) is not None]
         if failures:
             raise BaseExceptionGroup("push", failures)
@@ -333,6 +335,19 @@ def _hand_over(
 ) -> None:
     """Put `segment` into the loop's queue from a thread, waiting for room unless the push stops."""
     _wait_for(asyncio.run_coroutine_threadsafe(outgoing.put(segment), loop), stop)
+
+
+async def _ended(work: Sequence[asyncio.Future[None]]) -> None:
+    """Return when all of `work` has ended, however often we are cancelled meanwhile; what failed in it counts as looked at."""
+    ending = asyncio.gather(*work, return_exceptions=True)
+    cancelled: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _fetched(fetch: Fetch, segment: SegmentId) -> bytes:

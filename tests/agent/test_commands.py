@@ -50,10 +50,10 @@ def stop(process: "subprocess.Popen[str]") -> None:
 
 @pytest.fixture(scope="module")
 def announced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A site for trying out, as its first line of output describes it; what is pushed to `hold` or `quarantine` ends so."""
+    """A site for trying out, as its first line of output describes it; what is pushed to `hold`, `quarantine`, `deny` ends so."""
     directory = tmp_path_factory.mktemp("dev") / "site"
     stop(start(directory)[0])
-    endings = ENDINGS + "".join(map(ENDING.format, ("hold", "quarantine")))
+    endings = ENDINGS + "".join(map(ENDING.format, ("hold", "quarantine", "deny")))
     (directory / "policy" / "endings.yaml").write_text(endings)
     process, announced = start(directory)
     first = directory.parent / "first.bin"
@@ -150,14 +150,40 @@ FAILURES = [
     (("log", "verify", "--root-fingerprint", "sha256:" + "0" * 64), 2, "E-USAGE"),
     (("pull", "there:v1", "-", "--json"), 2, "E-USAGE"),
     (("no-such-command",), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--lane", "nowhere"), 2, "E-USAGE"),
+    (("push", "PATCH", "dev:app:v1", "--lane", "nowhere"), 8, "E-LANE-UNKNOWN"),
+    (("push", "PATCH", "app:v1", "-d", "licence=a", "-d", "licence=b"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "-d", "label.a=1", "-d", "label.a=2"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "-d", "label.NO SUCH=1"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--initiator", ""), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--initiator", "two\nlines"), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--initiator", "x" * 5_000), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--timeout", ""), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--timeout", "9" * 40), 2, "E-USAGE"),
+    (("push", "PATCH", "app:v1", "--limit-rate", ""), 2, "E-USAGE"),
+    (("push", "file:", "app:v1"), 2, "E-SOURCE"),
+    (("pull", "there:v1", "oci:"), 2, "E-SINK"),
+    (("push", "PATCH", "deny:v1"), 4, "E-DENIED"),
+    (("push", "PATCH", "deny:v1", "-q"), 4, "E-DENIED"),
+    (("transfer", "cancel", "0" * 32, "--reason", "x" * 5_000), 2, "E-USAGE"),
+    (("verify", "LETTER"), 2, "E-SOURCE"),
+    (("log", "verify", "--since", "LETTER"), 2, "E-SOURCE"),
+    (("log", "verify", "LOG", "--trust", "LETTER", "--root-fingerprint", "sha256:" + "0" * 64), 2, "E-SOURCE"),
+    (("log", "verify", "--trust", "LETTER"), 2, "E-USAGE"),
+    (("reject", "0" * 32, "--reason", "x" * 5_000), 2, "E-USAGE"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "status", "code"), FAILURES, ids=[" ".join(one[0])[:40] for one in FAILURES])
 def test_a_failure_has_one_line_a_hint_and_its_status(
-    carnet: Carnet, patch: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, code: str
+    carnet: Carnet, announced: dict[str, str], patch: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, code: str
 ) -> None:
-    given = [one.replace("PATCH", f"file:{patch}").replace("OUT", str(tmp_path / "out")) for one in arguments]
+    (tmp_path / "letter.txt").write_text("dear reader")
+    log = Path(announced["config"]).parent.parent / "log"
+    places = {"PATCH": f"file:{patch}", "OUT": str(tmp_path / "out"), "LETTER": str(tmp_path / "letter.txt"), "LOG": str(log)}
+    given = list(arguments)
+    for word, place in places.items():
+        given = [one.replace(word, place) for one in given]
 
     assert carnet(*given) == status
 
@@ -167,6 +193,50 @@ def test_a_failure_has_one_line_a_hint_and_its_status(
     assert lines[1].startswith("hint: ")
     assert len(lines) == 2
     assert not carnet.out or json.loads(carnet.out)["error"] == code
+
+
+def test_a_file_that_is_no_document_is_named_with_what_would_be_one(carnet: Carnet, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear reader")
+
+    assert carnet("verify", tmp_path / "letter.txt") == 2
+
+    line, hint = carnet.err.splitlines()
+    assert line.startswith(f"carnet: {tmp_path / 'letter.txt'} holds nothing that can be verified")
+    assert "receipt" in hint
+
+
+@pytest.mark.parametrize("sink", ["file:", "dir:", "oci:", "docker-archive:"])
+def test_a_sink_without_a_path_is_not_taken_for_a_path(carnet: Carnet, sink: str) -> None:
+    assert carnet("pull", "there:v1", sink) == 2
+
+    assert carnet.err.startswith(f"carnet: no path follows {sink} [E-SINK]")
+    assert f"{sink}{sink}" not in carnet.err
+
+
+def test_a_name_that_breaks_the_grammar_is_answered_with_the_grammar(carnet: Carnet) -> None:
+    assert carnet("artifact", "show", "UPPER:v1") == 2
+    assert "hint: write lower-case letters, digits" in carnet.err
+
+
+def test_sizes_add_up_and_are_those_of_what_was_sent(carnet: Carnet, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_bytes(b"content")
+    image = simple_image(tmp_path / "layout").path
+    (tmp_path / "plain").write_bytes(bytes(100_000))
+    for number, source in enumerate((f"file:{tmp_path / 'plain'}", f"dir:{tmp_path / 'tree'}", f"oci:{image}")):
+        size = carnet.json("inspect", source)["source"]["size"]
+        pushed = carnet.json("push", source, f"sizes:v{number}", "--progress", "json")
+        shown = json.loads(carnet.err.splitlines()[-1])
+        artifact = carnet.json("artifact", "show", f"sizes:v{number}")["artifact"]
+        pulled = carnet.json("pull", f"sizes:v{number}", f"oci:{tmp_path / f'out{number}'}")
+        again = carnet.json("push", source, f"sizes:again{number}")
+
+        assert (shown["bytes_done"], shown["bytes_total"]) == (size, size)
+        assert {pushed["bytes_done"], pushed["transfer"]["size"], artifact["size"], pulled["bytes_written"]} == {size}
+        assert (shown["bytes_sent"], shown["bytes_saved"]) == (pushed["bytes_sent"], pushed["bytes_saved"])
+        assert pushed["bytes_sent"] >= pushed["transfer"]["bytes_received"] > 0
+        assert pushed["bytes_saved"] <= size
+        assert again["bytes_saved"] <= again["transfer"]["size"] == size
 
 
 def test_a_failure_with_json_is_a_document_on_standard_output(carnet: Carnet) -> None:

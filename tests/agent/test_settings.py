@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.amounts import parse_rate
 from agent.settings import encode_settings, find_settings_file, load_settings, user_settings_file
 from carnet.errors import CallerError
 from carnet.identifiers import Digest, SiteName
@@ -90,6 +91,34 @@ def test_the_identity_directory_is_relative_to_the_file(tmp_path):
     path = write(tmp_path / "deep" / "carnet.toml", VALID + 'identity_dir = "mine"\n')
 
     assert load_settings(path).identity_dir == tmp_path / "deep" / "mine"
+
+
+@pytest.mark.parametrize(("text", "rate"), [("10M", 10_000_000), ("1Ki", 1024), ("7", 7)])
+def test_a_rate_is_written_in_the_environment_and_the_file_as_in_the_flag(tmp_path, monkeypatch, text, rate):
+    assert parse_rate(text) == rate
+    assert load_settings(write(tmp_path / "carnet.toml", f'{VALID}limit_rate = "{text}"\n')).limit_rate == rate
+    monkeypatch.setenv("CARNET_LIMIT_RATE", text)
+    assert load_settings(write(tmp_path / "carnet.toml")).limit_rate == rate
+
+
+@pytest.mark.parametrize(("name", "text"), [("PARALLEL", "x"), ("LIMIT_RATE", "fast"), ("URL", "here"), ("SITE", "No Name")])
+def test_a_variable_of_the_environment_is_named_and_the_file_is_not_blamed(tmp_path, monkeypatch, name, text):
+    monkeypatch.setenv(f"CARNET_{name}", text)
+
+    with pytest.raises(CallerError) as caught:
+        load_settings(write(tmp_path / "carnet.toml"))
+
+    assert f"CARNET_{name}" in caught.value.problem
+    assert "carnet.toml" not in caught.value.problem
+
+
+@pytest.mark.parametrize("text", [b"dear reader", b"\xf9\xff"])
+def test_a_file_that_is_not_toml_is_named(tmp_path, text):
+    path = tmp_path / "carnet.toml"
+    path.write_bytes(text)
+
+    with pytest.raises(CallerError, match=r"carnet\.toml: [^:]"):
+        load_settings(path)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_compressed_layers_are_kept_and_the_manifest_comes_last(tmp_path: Path, 
     parts = list(read_all(source))
 
     assert source.digest is None
+    assert source.size_hint == sum(len(content) for _, content in parts)
     assert [head.role for head, _ in parts] == [Role.CONFIG, Role.LAYER, Role.ARTIFACT]
     assert parts[1] == (parts[1][0], packed)
     document = parse_manifest(parts[2][1], parts[2][0].media_type)

@@ -1,6 +1,7 @@
 """Sealing and opening are inverse; what is known is not read or sent; a stage that fails leaves nothing running."""
 
 import asyncio
+import gc
 import random
 import threading
 
@@ -231,6 +232,46 @@ async def test_a_reader_that_waits_is_interrupted_and_closed_by_the_thread_that_
     assert [what for what, _ in used] == ["read", "close"]
     assert len({thread for _, thread in used}) == 1
     assert push_threads() == 0
+
+
+async def test_a_push_that_is_cancelled_again_while_it_ends_still_looks_at_what_failed_and_leaves_no_thread() -> None:
+    """Ctrl-C twice: the second stops the loop, which cancels every task once more."""
+    waiting, interrupted, released = threading.Event(), threading.Event(), threading.Event()
+
+    class Pipe(Reader):
+        def readinto(self, buffer: memoryview, /) -> int:  # noqa: ARG002
+            waiting.set()
+            assert released.wait(20)
+            raise Breaking
+
+        def interrupt(self) -> None:
+            interrupted.set()
+
+    class Waiting(MemoryPart):
+        def open(self) -> Reader:
+            return Pipe(b"", 1)
+
+    async def push() -> None:
+        await seal(Store(), [Waiting(b"")])
+
+    unseen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    task = asyncio.create_task(push())
+    assert await asyncio.to_thread(waiting.wait, 20)
+    task.cancel()
+    assert await asyncio.to_thread(interrupted.wait, 20)
+    for _ in range(3):
+        for other in asyncio.all_tasks() - {asyncio.current_task()}:
+            other.cancel()
+        await asyncio.sleep(0)
+    released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert push_threads() == 0
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unseen == []
 
 
 async def test_a_sender_that_fails_ends_the_push_and_its_threads() -> None:
