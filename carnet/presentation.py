@@ -15,6 +15,8 @@ import unicodedata
 from carnet.encoding import JsonValue
 from carnet.errors import CapacityError, CarnetError, Unavailable
 
+_CHARS_MAX = 2_000
+"""What was given may be repeated in a problem, and can be as long as an argument."""
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Categories of characters that move a cursor, hide text, start a line, or cannot be written at all."""
 EXIT_USAGE = 2
@@ -25,10 +27,14 @@ EXIT_INTERRUPTED = 130
 
 def error_lines(program: str, error: CarnetError) -> tuple[str, ...]:
     """Return the lines for standard error: `<program>: <problem> [<code>]`, then `hint: <remedy>` if there is one."""
-    lines = [f"{program}: {printable(error.problem)} [{error.code}]"]
+    lines = [f"{program}: {_bounded(printable(error.problem))} [{error.code}]"]
     if error.remedy:
-        lines.append(f"hint: {printable(error.remedy)}")
+        lines.append(f"hint: {_bounded(printable(error.remedy))}")
     return tuple(lines)
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= _CHARS_MAX else f"{text[: _CHARS_MAX // 2]} ... {text[-_CHARS_MAX // 2 :]}"
 
 
 def error_document(error: CarnetError) -> dict[str, JsonValue]:

@@ -36,6 +36,9 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a callback of the par
 
 
 def _root(
-    *, version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version.")
+    *,
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, allow_from_autoenv=False, help="Print the version."
+    ),
 ) -> None:
     del version

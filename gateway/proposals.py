@@ -40,6 +40,9 @@ from carnet.trust import (
 
 EXPIRES_DAYS: Final = 90
 """Default life of a bundle; the workflow of renewing it is one `propose --from`, the signatures, one import a site."""
+ROLES: Final = ("auditor", "export-control", "legal", "operator", "privacy", "security")
+"""Roles that are usual; any other word is one once somebody says that it is meant."""
+_LANE_FORM: Final = "write NAME=ORIGIN:DEST[,DEST]...[:sealed], or ...:inspected:RELAY[+RELAY]...[@store][/direct] over relays"
 _KEY_HEX_CHARS = 64
 _CARD_BYTES_MAX = 128 * 1024
 _FILE_BYTES_MAX = 64 * 1024
@@ -74,6 +77,37 @@ def propose(current: TrustBundle | None, change: Change, now: datetime) -> Trust
 def amend(pending: TrustBundle, change: Change, now: datetime) -> TrustBundle:
     """Return a pending proposal with one more change, under the same version; raises as `propose`."""
     return _build(pending, change, pending.version, now)
+
+
+def check_roles(before: TrustBundle | None, change: Change, new_roles: tuple[str, ...]) -> None:
+    """Refuse a role that nobody has met: a misspelt one would be signed by the roots, and nobody could ever answer in it.
+
+    Raises:
+        CallerError: E-USAGE naming the role, unless it is usual, in the bundle before, or one of `new_roles`.
+    """
+    known = {*ROLES, *new_roles}
+    if before is not None:
+        known.update(role for person in before.people for role in person.roles)
+        known.update(one.role for lane in before.lanes for one in lane.release_floor.approvals)
+    given = [role for person in change.people for role in person.roles]
+    given += [one.role for _, floor in change.floors for one in floor.approvals]
+    unknown = next((role for role in given if role not in known), None)
+    if unknown is not None:
+        raise CallerError(
+            "E-USAGE",
+            f"no role is called {unknown}; there are {', '.join(sorted(known))}",
+            remedy=f"correct it, or add --new-role {unknown} if your policies name it",
+        )
+
+
+def unmet_floors(bundle: TrustBundle) -> list[str]:
+    """Return a line for each approval that a lane asks for and that too few people of the bundle could give."""
+    return [
+        f"lane {lane.name} asks for {one.count} of {one.role}, a role that {len(bundle.people_with(one.role))} of the bundle hold"
+        for lane in bundle.lanes
+        for one in lane.release_floor.approvals
+        if len(bundle.people_with(one.role)) < one.count
+    ]
 
 
 def unsigned(bundle: TrustBundle) -> Envelope:
@@ -139,8 +173,7 @@ def parse_lane(text: str) -> Lane:
     name, _, way = text.partition("=")
     pieces = way.split(":")
     if not name or len(pieces) not in {2, 3, 4} or pieces[2:3] not in ([], ["sealed"], ["inspected"]):
-        remedy = "write NAME=ORIGIN:DEST[,DEST]...[:sealed], or ...:inspected:RELAY[+RELAY]...[@store][/direct] over relays"
-        raise CallerError("E-USAGE", f"not a lane: {ascii(text)[:120]}", remedy=remedy)
+        raise CallerError("E-USAGE", f"not a lane: {ascii(text)[:120]}", remedy=_LANE_FORM)
     try:
         return Lane(
             name=LaneName(name),
@@ -151,13 +184,15 @@ def parse_lane(text: str) -> Lane:
             suites=(SUITE_1,),
         )
     except ValidationError as error:
-        raise CallerError("E-USAGE", f"lane {ascii(name)[:80]}: {_first(error)}") from None
+        raise CallerError("E-USAGE", f"lane {ascii(name)[:80]}: {_first(error)}", remedy=_LANE_FORM) from None
 
 
 def _parse_route(text: str) -> Route:
     relays, mark, carriage = text.partition("@")
     if text == "direct":
         return Route()
+    if mark and carriage not in set(Carriage):
+        raise CallerError("E-USAGE", f"a relay does not carry by {ascii(carriage)[:40]}", remedy=_LANE_FORM)
     return Route(
         relays=tuple(SiteName(site) for site in relays.split("+")),
         carriage=Carriage(carriage) if mark else Carriage.TRANSIT,
@@ -197,7 +232,8 @@ def read_bounded(path: Path, bytes_max: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(bytes_max + 1)
     except OSError as error:
-        raise CallerError("E-CONFIG", f"{path} cannot be read: {error.strerror}", remedy="name a file that exists") from None
+        reason = (error.strerror or "input/output error").lower()
+        raise CallerError("E-CONFIG", f"{path} cannot be read: {reason}", remedy="name a file that exists") from None
     if len(data) > bytes_max:
         raise CallerError("E-CONFIG", f"{path} is longer than {bytes_max} bytes")
     return data
@@ -207,11 +243,14 @@ def _build(before: TrustBundle | None, change: Change, version: int, now: dateti
     keys = change.roots or (before.roots.keys if before else ())
     if not keys:
         raise CallerError("E-USAGE", "a first bundle needs its roots", remedy="give --root for each, and --threshold")
+    _check_names(before, change)
     lanes = before.lanes if before else ()
     threshold = change.threshold or (before.roots.threshold if before and not change.roots else len(keys))
     sites = _merge(before.sites if before else (), (card.site() for card in change.cards), change.without)
     if not sites:
         raise CallerError("E-USAGE", "a bundle needs at least one site", remedy="give --site for each site-card.json")
+    people = _merge(before.people if before else (), change.people, change.without)
+    _check_roots(keys, sites, people)
     try:
         return TrustBundle(
             version=version,
@@ -221,7 +260,7 @@ def _build(before: TrustBundle | None, change: Change, version: int, now: dateti
             roots=Roots(keys=keys, threshold=threshold),
             sites=sites,
             lanes=_with_floors(_merge(lanes, change.lanes, change.without), lanes, dict(change.floors)),
-            people=_merge(before.people if before else (), change.people, change.without),
+            people=people,
             policy_owners=before.policy_owners if before else (),
             witnesses=before.witnesses if before else (),
         )
@@ -229,6 +268,38 @@ def _build(before: TrustBundle | None, change: Change, version: int, now: dateti
         raise CallerError(
             "E-USAGE", f"the bundle does not fit together: {_first(error)}", remedy="correct what is named"
         ) from None
+
+
+def _check_names(before: TrustBundle | None, change: Change) -> None:
+    """Refuse to leave out what is not there, and to say twice what something is."""
+    there: set[str] = set()
+    if before is not None:
+        there = {site.name for site in before.sites} | {lane.name for lane in before.lanes} | {one.name for one in before.people}
+    absent = next((name for name in change.without if name not in there), None)
+    if absent is not None:
+        raise CallerError(
+            "E-USAGE", f"no site, lane or person {ascii(absent)[:80]} to leave out", remedy="name one of the bundle before"
+        )
+    named: dict[str, list[str]] = {
+        "site": [entry.name for entry in change.cards],
+        "lane": [entry.name for entry in change.lanes],
+        "person": [entry.name for entry in change.people],
+    }
+    for what, names in named.items():
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise CallerError("E-USAGE", f"{what} {twice} is given twice", remedy="give it once")
+
+
+def _check_roots(roots: Iterable[VerifyingKey], sites: Iterable[Site], people: Iterable[Person]) -> None:
+    """Refuse a root key with a second use: roots stay offline, and whoever signs with them every day does not."""
+    others = {site.signing_key: f"the signing key of site {site.name}" for site in sites}
+    others |= {key: f"a key of {person.name}" for person in people for key in person.keys}
+    for key in roots:
+        if key in others:
+            raise CallerError(
+                "E-USAGE", f"root key {key.keyid} is {others[key]} too", remedy="make another key: a root signs bundles alone"
+            )
 
 
 def _trust_domain(before: TrustBundle | None, cards: Iterable[SiteCard]) -> str:

@@ -71,6 +71,16 @@ def listening(url: str) -> tuple[str, ...]:
     return (f"0.0.0.0:{port}",)
 
 
+def _check_host(text: str) -> str:
+    """Accept what a certificate can name: a DNS name, which may begin with `*.`, or an address."""
+    if _HOST.fullmatch(text.removeprefix("*.")) is None:
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError(f"not a host name or address: {ascii(text)[:80]}") from None
+    return text
+
+
 Address = Annotated[str, AfterValidator(_check_address)]
 GatewayUrl = Annotated[str, Field(max_length=512), AfterValidator(check_url)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -166,7 +176,7 @@ class GatewaySettings(FileSettings):
     """Where agents and peers reach the site."""
     listen: Annotated[tuple[Address, ...], Field(min_length=1, max_length=16)] = ("0.0.0.0:8443",)
     """Addresses to listen on, `host:port` each."""
-    hosts: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], Field(max_length=32)] = ()
     """Further DNS names and addresses in the site's certificate, beside the url's."""
     data_dir: Path = Path()
     """The site directory; keys, catalog, store and log are in it."""

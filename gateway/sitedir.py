@@ -37,6 +37,9 @@ from gateway.storage.durable import make_directory, sync_directory, write_durabl
 CATALOG_NAME: Final = "catalog.sqlite"
 CARD_NAME: Final = "site-card.json"
 LOCK_NAME: Final = "serve.lock"
+_NOT_OURS_TO_MIND: Final = frozenset({LOCK_NAME, "lost+found"})
+"""What may lie in the place of a new site: the lock of the process that makes it, and what file systems put at their top."""
+_NAMES_SHOWN_MAX, _NAME_CHARS_MAX = 3, 40
 """Locked by the process that serves the site."""
 _CARD_BYTES_MAX = 128 * 1024
 _DIRECTORIES = ("keys", "ca", "trust", "policy", "store", "log")
@@ -118,10 +121,11 @@ def create_directory(paths: SitePaths, settings: GatewaySettings, policy: str, n
     """Make the directories, keys, CA, certificate and first policy of a new site; `finish_directory` completes it. Blocks.
 
     Raises:
-        CallerError: E-CONFIG if there is a site, or part of one, already.
+        CallerError: E-CONFIG if there is a site, or part of one, already, or anything else.
     """
     if (paths.root / FILE_NAME).exists() or paths.keys.exists():
         raise CallerError("E-CONFIG", f"{paths.root} holds a site already, or part of one", remedy="choose an empty directory")
+    check_vacant(paths)
     for directory in (paths.root, *(paths.root / name for name in _DIRECTORIES)):
         make_directory(directory)
         directory.chmod(stat.S_IRWXU)
@@ -132,6 +136,25 @@ def create_directory(paths: SitePaths, settings: GatewaySettings, policy: str, n
     issue_own_certificate(paths, settings, authority, now)
     write_durable(paths.policy / "policy.yaml", policy.encode("utf-8"))
     return authority
+
+
+def check_vacant(paths: SitePaths) -> None:
+    """Raise `CallerError` E-CONFIG if the directory is no place for a new site: a file, or it holds something else. Blocks."""
+    try:
+        found = sorted(set(os.listdir(paths.root)) - _NOT_OURS_TO_MIND)  # noqa: PTH208 - names, not paths
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise CallerError("E-CONFIG", f"{paths.root} is not a directory", remedy="name a directory, or a new one") from None
+    except OSError as error:
+        text = f"{paths.root} cannot be read: {(error.strerror or 'input/output error').lower()}"
+        raise CallerError("E-CONFIG", text, remedy="name a directory that you may read and write") from None
+    if found:
+        names = ", ".join(ascii(name)[1:-1][:_NAME_CHARS_MAX] for name in found[:_NAMES_SHOWN_MAX])
+        more = f" and {len(found) - _NAMES_SHOWN_MAX} more" if len(found) > _NAMES_SHOWN_MAX else ""
+        raise CallerError(
+            "E-CONFIG", f"{paths.root} holds other files: {names}{more}", remedy="choose an empty directory, or a new one"
+        )
 
 
 def finish_directory(paths: SitePaths, settings: GatewaySettings, authority: Authority, signing_key: VerifyingKey) -> SiteCard:

@@ -11,6 +11,7 @@ Spec:       DESIGN section 11; docs/operations.md section "Exit statuses"
 import asyncio
 import errno
 import json
+import re
 import signal
 import sys
 import threading
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 EXIT_BROKEN_PIPE = 1
 _WRONG_PATH = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_TEMPORARY = re.compile(r"(?<![^/])\.([^/]+)\.tmp\Z")
+"""How a file is called while it is written; a person knows it by its own name."""
 Result = TypeVar("Result")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -120,11 +123,27 @@ def _report_usage(error: TyperException, program: str, arguments: Sequence[str])
         print(message, file=sys.stderr)  # noqa: T201 - a group was named without a command
         return status
     context = getattr(error, "ctx", None)
-    problem, remedy = message.rstrip("."), f"{context.command_path if context else f'{program} COMMAND'} --help"
+    variable = _variable(error)
+    if variable is not None:
+        message = f"environment variable {variable}: {error.message}"
+    problem = message.rstrip(".").replace("Value error, ", "")
+    remedy = f"{context.command_path if context else f'{program} COMMAND'} --help"
     if "--json" in arguments:
         _print_document({"error": "E-USAGE", "problem": problem, "remedy": remedy, "exit_status": status})
     print(f"{program}: {problem} [E-USAGE]\nhint: {remedy}", file=sys.stderr)  # noqa: T201 - the error itself
     return status
+
+
+def _variable(error: TyperException) -> str | None:
+    """Return the variable of the environment that `error` is about: nobody wrote the flag that the parser would blame."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or parameter is None or parameter.name is None:
+        return None
+    source = context.get_parameter_source(parameter.name)
+    if source is None or source.name != "ENVIRONMENT":
+        return None
+    names = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
+    return names[0] if names else f"{context.auto_envvar_prefix}_{parameter.name.upper()}"
 
 
 def _report_interruption(program: str, arguments: Sequence[str]) -> int:
@@ -181,7 +200,10 @@ def _path_error(error: Exception) -> "CarnetError | None":
         error = error.__cause__
     if not isinstance(error, OSError):
         return None
-    place, reason = error.filename or "standard output", (error.strerror or "input/output error").lower()
+    place, reason = (
+        _TEMPORARY.sub(r"\1", str(error.filename or "standard output")),
+        (error.strerror or "input/output error").lower(),
+    )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable(
             "E-DISK-FULL", f"cannot write {place}: {reason}", remedy="free space there and run the same command again"

@@ -91,13 +91,17 @@ def dev(
     """
     from gateway.assembly import serve as serve_site
     from gateway.dev import prepare
-    from gateway.sitedir import SitePaths, hold_site
+    from gateway.settings import FILE_NAME
+    from gateway.sitedir import SitePaths, check_vacant, hold_site
     from gateway.storage.durable import make_directory
 
     harden_process()
     root = directory.absolute()
+    paths = SitePaths(root)
+    if not (root / FILE_NAME).exists() and not paths.keys.exists():
+        check_vacant(paths)  # before the lock is made in it
     make_directory(root)
-    with hold_site(SitePaths(root)):
+    with hold_site(paths):
         made = wait_for(prepare(root, port))
         settings = _with_log_level(made.settings, quiet=quiet, verbose=verbose)
         if unanswered := _unanswered():

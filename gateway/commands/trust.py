@@ -82,6 +82,9 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
             help="LANE=ROLE:COUNT[,ROLE:COUNT]...: who must approve before a key leaves; or LANE=none. May be repeated."
         ),
     ] = None,
+    new_role: Annotated[
+        list[str] | None, typer.Option(help="A role that no bundle had before and that policies name; may be repeated.")
+    ] = None,
     without: Annotated[list[str] | None, typer.Option(help="Site, lane or person to leave out; may be repeated.")] = None,
     expires: Annotated[int, typer.Option(metavar="DAYS", min=1, max=3650, help="Days until the bundle expires.")] = 90,
     json: Json = False,
@@ -111,9 +114,13 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
         life=timedelta(days=expires),
     )
     before = proposals.read_proposal(current)[1] if current else None
+    proposals.check_roles(before, change, tuple(new_role or ()))
     bundle = proposals.propose(before, change, datetime.now(UTC))
     write_durable(out.absolute(), proposals.unsigned(bundle).encode() + b"\n")
-    Terminal(json, quiet, verbose).done(_document(bundle, 0), [f"proposal {bundle.version} is in {out}", *_lines(bundle, 0)])
+    terminal = Terminal(json, quiet, verbose)
+    for line in proposals.unmet_floors(bundle):
+        terminal.note(f"{line}: its keys wait until a bundle names more")
+    terminal.done(_document(bundle, 0), [f"proposal {bundle.version} is in {out}", *_lines(bundle, 0)])
 
 
 def sign(
@@ -132,6 +139,8 @@ def sign(
     from gateway.storage.durable import write_durable
 
     envelope, bundle = proposals.read_proposal(file)
+    if not key.exists():
+        raise CallerError("E-CONFIG", f"no key file {key}", remedy="name the file that `trust new-root` wrote, with --key")
     try:
         root = parse_private_key(read_private_file(key))
     except PeerError:
@@ -202,16 +211,23 @@ def import_bundle(
 
 
 async def _import(directory: Path, file: Path, root_fingerprint: str | None) -> "tuple[TrustBundle, bool]":
+    from carnet.errors import IntegrityError
     from carnet.identifiers import Digest
-    from carnet.limits import TRUST_BUNDLE_BYTES_MAX
     from gateway.offline import open_site
-    from gateway.proposals import read_bounded
+    from gateway.proposals import read_proposal, signed_roots
 
-    data = read_bounded(file, TRUST_BUNDLE_BYTES_MAX)
+    envelope, proposed = read_proposal(file)
+    signed, needed = len(signed_roots(envelope, proposed)), proposed.roots.threshold
+    if signed < needed:
+        raise IntegrityError(
+            "E-SIGNATURE",
+            f"{file} is signed by {signed} of its roots, {needed} are needed",
+            remedy=f"have the holders of root keys run `carnet-gateway trust sign {file} --key ROOT-KEY`",
+        )
     pinned = Digest(root_fingerprint) if root_fingerprint else None
     async with open_site(directory) as site:
         is_first = site.trust.current() is None
-        bundle = await site.trust.import_bundle(data.strip(), root_fingerprint=pinned)
+        bundle = await site.trust.import_bundle(envelope.encode(), root_fingerprint=pinned)
         pending = site.paths.proposal
         if pending.exists():
             pending.unlink()  # it was imported, or the bundle it followed is no longer the current one

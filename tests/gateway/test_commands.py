@@ -25,6 +25,12 @@ def gateway(tmp_path, monkeypatch, capsys):
     return call
 
 
+INIT = (
+    "--site", "us", "--jurisdiction", "US", "--operator", "Example Corp", "--trust-domain", "example.com",
+    "--url", "https://localhost:8443",
+)  # fmt: skip
+
+
 def init(gateway, site, jurisdiction="US", port=8443):
     return gateway(
         "init", site, "--site", site, "--jurisdiction", jurisdiction, "--operator", "Example Corp",
@@ -51,6 +57,76 @@ def assert_failed(outcome, status, code):
     assert lines[0].startswith("carnet-gateway: ")
     assert lines[0].endswith(f"[{code}]")
     assert lines[1].startswith("hint: ")
+
+
+def test_a_site_for_trying_out_takes_no_directory_that_holds_something_else(gateway, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear reader")
+
+    for command in (("dev", "mine"), ("init", "mine", *INIT)):
+        assert_failed(gateway(*command), 2, "E-CONFIG")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+SLIPS = [
+    (("init", "new", *INIT, "--dns", "not a name"), 2, "E-USAGE", "not a host name"),
+    (("trust", "sign", "nofile", "--key", "root.key"), 2, "E-CONFIG", "nofile cannot be read"),
+    (("trust", "sign", "bundle.json", "--key", "nofile"), 2, "E-CONFIG", "trust new-root"),
+    (("trust", "import", "us", "letter.txt"), 2, "E-CONFIG", "letter.txt is not a trust bundle"),
+    (("trust", "import", "us", "bundle.json"), 6, "E-SIGNATURE", "trust sign bundle.json"),
+    (("trust", "new-root", "nowhere/root.key"), 2, "E-USAGE", "nowhere/root.key: no such file"),
+    (("trust", "propose", "b.json", "--from", "bundle.json", "--without", "ghost"), 2, "E-USAGE", "'ghost'"),
+    (("trust", "propose", "b.json", "--from", "bundle.json", "--person", "ann=ann.key.pub:securty"), 2, "E-USAGE", "--new-role"),
+    (("trust", "propose", "b.json", "--from", "bundle.json", "--person", "ann=root.key.pub:legal"), 2, "E-USAGE", "ann too"),
+    (("trust", "propose", "b.json", "--root", "x" * 50_000), 2, "E-CONFIG", "file name too long"),
+    (("trust", "propose", "b.json", "--from", "bundle.json", "--lane", "out=us:us:inspected:sg@ox"), 2, "E-USAGE", "'ox'"),
+    (("key", "rotate", "us", "nope"), 2, "E-USAGE", "': 'nope' is not one of"),
+]
+
+
+def test_slips_of_an_operator_are_told_with_what_to_do(gateway, tmp_path):
+    init(gateway, "us")
+    (tmp_path / "letter.txt").write_text("dear reader")
+    for key in ("root.key", "ann.key"):
+        gateway("trust", "new-root", key)
+    gateway("trust", "propose", "bundle.json", "--root", "root.key.pub", "--site", "us/site-card.json")
+
+    for arguments, status, code, said in SLIPS:
+        outcome = gateway(*arguments)
+        assert_failed(outcome, status, code)
+        assert said in outcome[2]
+        assert len(outcome[2]) < 3_000
+
+
+def test_a_floor_that_nobody_can_meet_is_said_when_it_is_proposed(gateway):
+    init(gateway, "us")
+    init(gateway, "eu", "DE", 8444)
+    gateway("trust", "new-root", "root.key")
+
+    status, _, err = gateway(
+        "trust", "propose", "bundle.json", "--root", "root.key.pub", "--site", "us/site-card.json", "--site", "eu/site-card.json",
+        "--lane", "out=us:eu", "--floor", "out=legal:1",
+    )  # fmt: skip
+
+    assert (status, err) == (
+        0,
+        "lane out asks for 1 of legal, a role that 0 of the bundle hold: its keys wait until a bundle names more\n",
+    )
+
+
+def test_no_variable_of_the_environment_asks_for_the_version(gateway, monkeypatch):
+    monkeypatch.setenv("CARNET_GATEWAY_VERSION", "1")
+
+    assert_failed(gateway("agent", "list", "nowhere"), 2, "E-CONFIG")
+
+
+def test_a_variable_of_the_environment_is_blamed_for_itself(gateway, monkeypatch):
+    monkeypatch.setenv("CARNET_GATEWAY_INVITE_MINUTES", "x")
+
+    outcome = gateway("invite", "us", "ci")
+
+    assert_failed(outcome, 2, "E-USAGE")
+    assert "environment variable CARNET_GATEWAY_INVITE_MINUTES:" in outcome[2]
 
 
 def test_two_sites_come_to_trust_each_other(gateway):

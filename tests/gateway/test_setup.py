@@ -18,6 +18,7 @@ from gateway.policies import PolicyBook
 from gateway.proposals import (
     Change,
     amend,
+    check_roles,
     parse_floor,
     parse_lane,
     parse_person,
@@ -26,6 +27,7 @@ from gateway.proposals import (
     read_card,
     read_proposal,
     signed_roots,
+    unmet_floors,
     unsigned,
 )
 from gateway.settings import make_settings
@@ -213,6 +215,70 @@ async def test_what_does_not_fit_together_is_refused_before_anyone_signs(tmp_pat
         assert caught.value.code == "E-USAGE"
 
 
+async def test_a_root_key_is_nobody_elses_key(tmp_path):
+    root = root_key()
+    card = read_card((await site_in(tmp_path / "us"))[0].card)
+    person = parse_person(f"ann={root.public.hex}:security")
+
+    for change, named in (
+        (Change(roots=(root.public,), cards=(card,), people=(person,)), "a key of ann too"),
+        (Change(roots=(card.signing_key,), cards=(card,)), "the signing key of site us too"),
+    ):
+        with pytest.raises(CallerError, match=named) as caught:
+            propose(None, change, NOW)
+        assert caught.value.code == "E-USAGE"
+
+
+async def test_what_is_not_there_cannot_be_left_out_and_nothing_is_given_twice(tmp_path):
+    first = await first_bundle(tmp_path / "us")
+    twice = tuple(parse_person(f"ann={root_key().public.hex}:{role}") for role in ("legal", "security"))
+
+    with pytest.raises(CallerError, match="no site, lane or person 'ghost' to leave out"):
+        propose(first, Change(without=("ghost",)), NOW)
+    with pytest.raises(CallerError, match="person ann is given twice"):
+        propose(first, Change(people=twice), NOW)
+
+
+async def test_a_role_is_usual_or_known_before_or_said_to_be_new(tmp_path):
+    first = await first_bundle(tmp_path / "us", people=(parse_person(f"ann={root_key().public.hex}:pilot"),))
+
+    def change(role):
+        return Change(people=(parse_person(f"bob={root_key().public.hex}:{role}"),))
+
+    check_roles(None, change("security"), ())
+    check_roles(first, change("pilot"), ())
+    check_roles(first, change("navigator"), ("navigator",))
+    for wrong in (change("securty"), Change(floors=(parse_floor("out=securty:1"),))):
+        with pytest.raises(CallerError, match="no role is called securty") as caught:
+            check_roles(first, wrong, ())
+        assert "--new-role securty" in caught.value.remedy
+
+
+async def test_a_floor_that_too_few_people_could_meet_is_named(tmp_path):
+    eu, _ = await site_in(tmp_path / "eu", "eu")
+    people = (parse_person(f"ann={root_key().public.hex}:security"),)
+    first = await first_bundle(tmp_path / "us", people=people)
+    change = Change(cards=(read_card(eu.card),), lanes=(parse_lane("out=us:eu"),), floors=(parse_floor("out=security:2"),))
+
+    assert unmet_floors(propose(first, change, NOW)) == ["lane out asks for 2 of security, a role that 1 of the bundle hold"]
+    assert unmet_floors(first) == []
+
+
+async def test_a_new_site_takes_no_directory_that_holds_something_else(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear reader")
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(CallerError, match=r"holds other files: letter\.txt"):
+        await site_in(tmp_path / "mine")
+    with pytest.raises(CallerError, match="is not a directory"):
+        await site_in(tmp_path / "file")
+    (tmp_path / "empty" / "lost+found").mkdir(parents=True)
+    await site_in(tmp_path / "empty")
+
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
 async def test_sites_of_two_trust_domains_do_not_share_a_bundle(tmp_path):
     first = await first_bundle(tmp_path / "us")
     card = read_card((await site_in(tmp_path / "eu", "eu"))[0].card).model_copy(update={"trust_domain": "other.example"})
@@ -245,7 +311,10 @@ def test_lanes_are_inspected_unless_said_to_be_sealed():
     assert parse_lane("out=us:eu").name == LaneName("out")
 
 
-@pytest.mark.parametrize("text", ["", "out", "out=us", "=us:eu", "out=us:eu:open", "out=us:eu:sealed:x", "OUT=us:eu", "out=us:"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "out", "out=us", "=us:eu", "out=us:eu:open", "out=us:eu:sealed:x:y", "out=us:eu:sealed:x@y", "OUT=us:eu", "out=us:"],
+)
 def test_what_is_no_lane_is_refused(text):
     with pytest.raises(CallerError):
         parse_lane(text)
