@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OURS := carnet agent gateway tests benchmarks certs demo
 FUZZ_SECONDS ?= 60
+# Most tests wait for disks and other processes, so three at a time suit two cores; `make test TEST_WORKERS=` runs one at a time.
+TEST_WORKERS ?= -n 3 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-full check bench bench-quick fuzz fmt lint types arch docs pki
@@ -27,10 +29,10 @@ demo: $(STAMP)  ## three gateways and their agents on this machine, told in step
 	@$(BIN)/python demo/run.py
 
 test: $(STAMP)  ## the tests, but for the whole counts
-	$(BIN)/python -m pytest -q -m "not full"
+	$(BIN)/python -m pytest -q $(TEST_WORKERS) -m "not full"
 
 test-full: $(STAMP)  ## all tests with their whole counts
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(TEST_WORKERS)
 
 check: lint types arch docs  ## what to run before a commit: all but the slow tests
 	$(BIN)/python -m pytest -q -m "not full" tests/carnet tests/agent tests/gateway
