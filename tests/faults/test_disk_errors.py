@@ -18,9 +18,18 @@ def pid_of(site: ServedSite) -> int:
     return site.process.pid
 
 
-@pytest.mark.parametrize("name", ["us", "eu"])
-@pytest.mark.parametrize("number", [1, pytest.param(4, marks=pytest.mark.full), pytest.param(9, marks=pytest.mark.full)])
-@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+@pytest.mark.parametrize(
+    ("name", "number", "call"),
+    [
+        ("us", 1, "fdatasync"),
+        *(
+            pytest.param(name, number, call, marks=pytest.mark.full)
+            for name in ("us", "eu")
+            for number in (1, 4, 9)
+            for call in ("fdatasync", "fsync")
+        ),
+    ],
+)
 async def test_a_sync_that_fails_ends_the_process_and_acknowledges_nothing(
     served_border: Border, strace: str, tmp_path: Path, name: str, number: int, call: str
 ) -> None:
@@ -58,6 +67,7 @@ async def test_a_segment_that_cannot_be_read_fails_its_pull_and_nothing_else(
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["us", "eu"])
 async def test_a_catalog_that_cannot_be_written_stops_the_site_and_loses_nothing(
     served_border: Border, strace: str, tmp_path: Path, name: str

@@ -59,6 +59,7 @@ async def test_a_full_origin_refuses_with_what_to_do_and_goes_on_without_a_resta
     assert await verified_log(us)
 
 
+@pytest.mark.full
 async def test_a_full_destination_serves_what_it_has_and_takes_the_delivery_when_there_is_room(
     served_border: Border, mounts: Mounts, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ async def test_a_full_destination_serves_what_it_has_and_takes_the_delivery_when
     assert await verified_log(eu)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["us", "eu"])
 async def test_a_disk_that_turns_read_only_loses_nothing_and_lets_nothing_through(
     served_border: Border, mounts: Mounts, tmp_path: Path, name: str

@@ -17,9 +17,7 @@ from tests.promises.test_p4_acknowledged_is_durable import LOG_STEPS, STORE_STEP
 
 SAMPLE = [
     ("us", "store", "directory-synced", 2),
-    ("us", "catalog", "committed", 6),
     ("eu", "log", "swapped", 2),
-    ("eu", "catalog", "commit", 8),
 ]
 WHOLE = [
     (site, *step)
