@@ -102,7 +102,8 @@ class Worker:
         self._failed = failed
         self._wake = asyncio.Event()
         self._is_stopping = False
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], int] = {}
+        """Handlers that run here, with the ids of their jobs."""
         self._jitter = random.Random()  # noqa: S311 - spreads retries, keeps no secret
 
     def hear(self, committed: Committed) -> None:
@@ -136,13 +137,14 @@ class Worker:
         job = await self._queue.lease(self._kinds) if len(self._running) < self._concurrency else None
         if job is None:
             return False
-        task = group.create_task(self._run_job(job), name=f"job-{job.kind}-{job.id}")
-        self._running.add(task)
+        earlier = [task for task, number in self._running.items() if number == job.id]
+        task = group.create_task(self._run_job(job, earlier), name=f"job-{job.kind}-{job.id}")
+        self._running[task] = job.id
         task.add_done_callback(self._ended)
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         self._wake.set()
 
     async def _idle_s(self) -> float:
@@ -158,8 +160,16 @@ class Worker:
         except TimeoutError:
             return
 
-    async def _run_job(self, job: JobRecord) -> None:
-        """Run one handler under its lease and settle the job; only a lost process or a lost lease leaves it unsettled."""
+    async def _run_job(self, job: JobRecord, earlier: Sequence[asyncio.Task[None]]) -> None:
+        """Run one handler under its lease and settle the job; only a lost process or a lost lease leaves it unsettled.
+
+        A clock that jumps ends leases of handlers that still run here, in `earlier`: they end first, so that two never work on
+        the same thing.
+        """
+        for task in earlier:
+            task.cancel()
+        if earlier:
+            await asyncio.wait(earlier)
         keeper = asyncio.create_task(self._keep_lease(job, asyncio.current_task()))
         try:
             with caused_by(new_cause()):

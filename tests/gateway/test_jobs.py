@@ -261,6 +261,30 @@ async def test_a_handler_whose_lease_is_lost_is_cancelled(catalog):
     assert (await jobs_left(catalog))["x"][0] is True
 
 
+async def test_a_lease_that_a_clock_jump_ended_never_has_two_handlers_at_work(catalog):
+    """The handler that lost its lease ends before the one that has it begins."""
+    running, seen, again = 0, [], asyncio.Event()
+
+    async def handler(job):
+        nonlocal running
+        running += 1
+        seen.append(running)
+        try:
+            if len(seen) > 1:
+                again.set()
+                return
+            await catalog.write(lambda t: (t.queue_job("deliver", "x"), t._connection.execute("UPDATE jobs SET due_at = 0")))
+            await asyncio.sleep(60)
+        finally:
+            running -= 1
+
+    async with working(catalog, {"deliver": handler}):
+        await queue(catalog, "x")
+        await asyncio.wait_for(again.wait(), 5)
+
+    assert set(seen) == {1}
+
+
 async def test_a_job_whose_process_was_killed_runs_again_at_the_next_start(tmp_path):
     failpoint = Failpoint()
     catalog = open_catalog(tmp_path, clock=SystemClock(), step=failpoint)
