@@ -399,6 +399,7 @@ async def test_approvals_that_ended_before_the_destination_came_back_are_asked_f
     await world.until(held.transfer, lambda view: view.deliveries[0].state == "delivered")
 
 
+@pytest.mark.full
 async def test_a_request_that_ended_is_made_again_and_old_approvals_are_void(cold_world, tmp_path):
     world = cold_world
     world.us.set_policy(POLICIES["us"])
