@@ -169,8 +169,16 @@ async def serve(
                 await asyncio.wait([working])
                 if not sequencer.done():
                     await _publish_the_rest(log, settings.timeouts.drain_s)
-                for task in (keeping, watching, following, sequencer):
-                    task.cancel()
+                await _end(keeping, watching, following, sequencer)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    """Return when the tasks have ended; cancels again each second, for a library may swallow one cancellation."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=1.0)
 
 
 async def _publish_the_rest(log: TransparencyLog, seconds: float) -> None:
