@@ -140,7 +140,8 @@ class Release:
             return waiting
         judgement, bundle = await self._judge(transfer, destination)
         if begun and judgement.outcome is not Outcome.ALLOW and not judgement.decision.is_satisfiable:
-            text = f"the key may have left before policy changed ({judgement.views[0].text})"
+            reason = judgement.views[0].text
+            text = f"the key may have left before policy changed ({reason}); retry when policy permits it again, or recall"
             await services.catalog.write(lambda tx: _note_error(tx, transfer, destination, text))
             return False
         return await services.catalog.write(lambda tx: self._record(tx, key, judgement, bundle))

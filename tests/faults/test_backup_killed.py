@@ -11,7 +11,7 @@ from tests.promises.kills import noise, served
 
 GATEWAY = str(Path(sys.executable).with_name("carnet-gateway"))
 STEPS = "fdatasync,fsync,rename,renameat,renameat2,link,linkat"
-SAMPLE = (40,)
+SAMPLE = (5,)
 WHOLE = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 200, 233, 250, 260, 270, 280, 290, 300, 320, 377, 500, 610)
 
 

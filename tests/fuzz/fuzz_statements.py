@@ -167,7 +167,10 @@ def targets() -> list[Target]:
     return [
         Target("json", json_value, [samples.waybill().payload(), b'{"a":[1,null,"\\u00e9"]}']),
         Target("envelope", envelope, [STATEMENTS[0].sign(KEY).encode()]),
-        *(Target(type(one).__name__, statement_reader(type(one)), [one.payload()]) for one in STATEMENTS),
+        *(
+            Target(kind.__name__, statement_reader(kind), [one.payload() for one in STATEMENTS if type(one) is kind])
+            for kind in dict.fromkeys(map(type, STATEMENTS))
+        ),
         Target("segment list", segment_list, [samples.segment_list().encode()]),
         Target("key release", key_release, [release.encode()]),
         Target("private key line", private_key_line, [encode_private_key(key).encode() for key in keys]),

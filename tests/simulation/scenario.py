@@ -285,7 +285,9 @@ class Pusher:
         run, retries = self.run, 3
         while True:
             view = await client.show(self.sealed.transfer)
-            held = view.state == "held" or any(one.state in _HELD for one in view.deliveries)
+            held = view.state == "held" or any(
+                one.state in _HELD or (one.state == "released" and one.error) for one in view.deliveries
+            )
             done = view.state in ORIGIN_DECIDED and (
                 view.state != "admitted" or all(one.state in DELIVERY_SETTLED for one in view.deliveries)
             )
