@@ -289,8 +289,11 @@ async def push_in(session: Session, source: Path | str, target: str, **changes: 
     return await run_push(session, opened, replace(order, **changes), progress)
 
 
-async def make_template(root: Path, lane: str = "us-eu=us:eu", relays: tuple[str, ...] = ()) -> None:
-    """Make both sites below `root`, with an enrolled agent each, and relays; `lane` as `trust propose --lane` takes it."""
+async def make_template(root: Path, lane: str = "us-eu=us:eu", relays: tuple[str, ...] = (), *, have_met: bool = True) -> None:
+    """Make both sites below `root`, with an enrolled agent each, and relays; `lane` as `trust propose --lane` takes it.
+
+    They have met once, so that copies of them need not wait for each other's statements; unless `have_met` is false.
+    """
     sites = {name: LiveSite(SiteName(name), root / name, root / f"agent-{name}") for name in ("us", "eu", *relays)}
     now = datetime.now(UTC)
     for name, site in sites.items():
@@ -320,7 +323,10 @@ async def make_template(root: Path, lane: str = "us-eu=us:eu", relays: tuple[str
         await site.start()
         invite = await invite_agent(site, "agent")
         await enroll(invite, site.agent_dir / "identity", datetime.now(UTC))
-        await site.stop()  # before the other starts: a template in which the sites have never met
+        await site.stop()
+    if have_met:
+        async with _running(root):
+            pass
 
 
 async def invite_agent(site: LiveSite, name: str, grants: tuple[str, ...] = GRANTS) -> Invite:
@@ -334,6 +340,13 @@ async def invite_agent(site: LiveSite, name: str, grants: tuple[str, ...] = GRAN
 async def world_from(template: Path, root: Path, *, start: bool = True) -> AsyncIterator[World]:
     """Yield a running copy of the template below `root`; all sites are stopped at the end."""
     shutil.copytree(template, root, dirs_exist_ok=True)
+    async with _running(root, start=start) as world:
+        yield world
+
+
+@asynccontextmanager
+async def _running(root: Path, *, start: bool = True) -> AsyncIterator[World]:
+    """Yield the sites below `root`; all are stopped at the end."""
     names = sorted(path.parent.name for path in root.glob("*/gateway.toml"))
     sites = {name: LiveSite(SiteName(name), root / name, root / f"agent-{name}") for name in names}
     world = World(sites.pop("us"), sites.pop("eu"), root, sites)
@@ -354,7 +367,7 @@ async def know_each_other(world: World) -> None:
             known = {KemStatement.read_unverified(parse_envelope(one)).site for one in response.kem_statements}
             if known >= ends and len(response.revocations) == len(world.sites):
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
 
 
 def free_port() -> int:

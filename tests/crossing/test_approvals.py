@@ -357,7 +357,7 @@ async def begun(site, transfer):
     """Return once a sending of the key was begun."""
     async with asyncio.timeout(20), open_site(site.directory) as opened_site:
         while await opened_site.catalog.read(lambda tx: tx.document(transfer, documents.key_sent_name("eu"))) is None:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
 
 async def end_what_was_decided(site, transfer):

@@ -11,7 +11,7 @@ from carnet.errors import CapacityError, CarnetError, Conflict, IntegrityError, 
 from carnet.flow.progress import Progress
 from carnet.receipt import Receipt, ReceiptKind
 from tests.agent.layouts import blobs_of, simple_image
-from tests.crossing.sites import World, know_each_other, push_in
+from tests.crossing.sites import World, know_each_other, make_template, push_in, world_from
 
 
 def noise(path: Path, size: int, seed: int = 1) -> Path:
@@ -338,11 +338,13 @@ async def test_a_transfer_is_cancelled_until_its_key_has_left(world: World, tmp_
     assert (view.state, view.deliveries[0].state) == ("cancelled", "cancelled")
 
 
-async def test_a_site_without_a_route_to_the_destination_says_so_before_reading(cold_world: World, tmp_path: Path) -> None:
-    await cold_world.us.start()
+async def test_a_site_without_a_route_to_the_destination_says_so_before_reading(tmp_path: Path) -> None:
+    await make_template(tmp_path / "template", have_met=False)
+    async with world_from(tmp_path / "template", tmp_path / "world", start=False) as strangers:
+        await strangers.us.start()
 
-    with pytest.raises(Unavailable, match="no valid KEM key"):
-        await cold_world.push(f"file:{noise(tmp_path / 'a', 1000)}", "eu:app:v1")
+        with pytest.raises(Unavailable, match="no valid KEM key"):
+            await strangers.push(f"file:{noise(tmp_path / 'a', 1000)}", "eu:app:v1")
 
 
 async def test_both_sites_survive_a_restart_between_any_two_steps(world: World, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ async def first_attempt(site: LiveSite, transfer: TransferId) -> None:
     """Return once the site has begun to send a delivery: from then on a byte may have left."""
     async with asyncio.timeout(DEADLINE_S), open_site(site.directory) as opened:
         while not any(one.attempts for one in await opened.catalog.read(lambda tx: tx.deliveries(transfer))):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
 
 def deletion_known(view: TransferView) -> bool:

@@ -229,4 +229,4 @@ async def until_state(relay: LiveSite, transfer: str, state: str) -> None:
     async with asyncio.timeout(60):
         with closing(sqlite3.connect(relay.paths.catalog)) as catalog:
             while catalog.execute("SELECT state FROM passages WHERE transfer = ?", (transfer,)).fetchall() != [(state,)]:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.01)

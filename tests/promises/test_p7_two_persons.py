@@ -66,7 +66,7 @@ async def visible(border: Border) -> None:
     """Return once eu shows an artifact."""
     async with asyncio.timeout(20), open_session(border.eu.agent, connections=1) as session:
         while not (await session.client.artifacts(repository=None, after=None)).artifacts:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
 
 def of(request: DecisionRequest, **changes) -> DecisionRequest:

@@ -43,6 +43,7 @@ def main() -> None:
 
     _remember_statements()
     world = prepare()
+    gc.freeze()  # what every seed shares is not looked through after each
     with MUTATIONS[given.mutation]() if given.mutation else nullcontext():
         if given.seed is not None:
             outcome = Run(given.seed, world, printing=True).outcome()
