@@ -109,7 +109,8 @@ class RoutingSlip(Statement):
         if following is None:
             raise ValueError("the way ends here")
         # A relay that gives more time than it was given would keep what it was told to delete; one that is late gives none.
-        return self.model_copy(update={"site": following, "at": min(at, self.deadline)})
+        # A withdrawal stays one where the clock is behind.
+        return self.model_copy(update={"site": following, "at": self.at if self.is_withdrawal else min(at, self.deadline)})
 
 
 def encode_segments(segments: SegmentList) -> str:

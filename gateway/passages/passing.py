@@ -3,8 +3,8 @@
 Onward, in this order: slips as they are numbered; a letter once all segments before it are acknowledged; segments, each
 slip's after those of the slip before; in `store` carriage not before all of the slip are here. Back go letters alone.
 
-slip's after those of the slip before; in `store` carriage when all of it is here. Back go only letters.
-            when the slip is whole there  3. at the origin a refusal fails the passage, a pause does not
+Rules:      1. what was acknowledged is not sent again  2. a relay deletes a segment once the next site has acknowledged it, in
+            `store` carriage once all of its slip are there  3. at the origin a refusal fails the passage, a pause does not
 """
 
 from collections.abc import Awaitable

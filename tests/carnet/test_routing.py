@@ -56,6 +56,7 @@ def test_a_slip_that_withdraws_carries_nothing_and_withdraws_at_the_next_site_to
 
     assert made.is_withdrawal
     assert made.for_next("2026-11-24T12:30:00Z").is_withdrawal
+    assert made.for_next("2026-11-24T09:00:00Z").is_withdrawal, "the relay's clock is behind"
     assert not slip().is_withdrawal
     with pytest.raises(ValueError, match="carries nothing"):
         slip(deadline=AT, delete_by=AT)

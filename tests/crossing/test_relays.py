@@ -19,32 +19,22 @@ from gateway import assembly
 from gateway.settings import Limits
 from tests.agent.layouts import blobs_of, simple_image
 from tests.attacks.parties import gateway_client
-from tests.crossing.sites import ROOTS, LiveSite, World, free_port, make_template, world_from
+from tests.crossing.sites import ROOTS, LiveSite, World, free_port, world_from
+from tests.crossing.templates import ROUTES, Templates
 from tests.crossing.test_crossing import noise
 from tests.promises.border import verified_log
 
-ROUTES = {
-    "transit": ("us-eu=us:eu:inspected:sg", ("sg",)),
-    "store": ("us-eu=us:eu:inspected:sg@store", ("sg",)),
-    "two": ("us-eu=us:eu:inspected:sg+jp", ("sg", "jp")),
-    "sealed": ("us-eu=us:eu:sealed:sg", ("sg",)),
-}
-
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """Sites for each kind of route, made once."""
-    made = {}
-    for name, (lane, relays) in ROUTES.items():
-        made[name] = tmp_path_factory.mktemp(f"relays-{name}")
-        asyncio.run(make_template(made[name], lane, relays))
-    return made
+    return Templates(tmp_path_factory.mktemp("relays"))
 
 
-@pytest.fixture(params=["transit", "store", "two"])
-async def relayed(request: pytest.FixtureRequest, templates: dict[str, Path], tmp_path: Path) -> AsyncIterator[World]:
+@pytest.fixture(params=["transit", pytest.param("store", marks=pytest.mark.full), pytest.param("two", marks=pytest.mark.full)])
+async def relayed(request: pytest.FixtureRequest, templates: Templates, tmp_path: Path) -> AsyncIterator[World]:
     """The sites of one kind of route, running."""
-    async with world_from(templates[request.param], tmp_path / "world") as running:
+    async with world_from(await templates.of(request.param), tmp_path / "world") as running:
         yield running
 
 
@@ -68,9 +58,9 @@ async def test_an_image_keeps_every_digest_over_relays(relayed: World, tmp_path:
     assert blobs_of(tmp_path / "out") == blobs_of(layout.path)
 
 
-async def test_a_sealed_lane_leads_over_a_relay(templates: dict[str, Path], tmp_path: Path) -> None:
+async def test_a_sealed_lane_leads_over_a_relay(templates: Templates, tmp_path: Path) -> None:
     source = noise(tmp_path / "a", 2_000_000)
-    async with world_from(templates["sealed"], tmp_path / "world") as world:
+    async with world_from(await templates.of("sealed"), tmp_path / "world") as world:
         world.us.root_fingerprint = ROOTS
         result = await world.push(f"file:{source}", "eu:app:v1", sealed=True, timeout_s=90)
         await world.pull(world.eu, "app:v1", f"file:{tmp_path / 'out'}")
@@ -119,9 +109,9 @@ async def test_each_site_on_the_way_logs_what_it_had(relayed: World, tmp_path: P
 
 
 @pytest.fixture
-async def waiting(templates: dict[str, Path], tmp_path: Path) -> AsyncIterator[World]:
+async def waiting(templates: Templates, tmp_path: Path) -> AsyncIterator[World]:
     """The sites of the lane over sg, not started."""
-    async with world_from(templates["transit"], tmp_path / "world", start=False) as cold:
+    async with world_from(await templates.of("transit"), tmp_path / "world", start=False) as cold:
         yield cold
 
 
@@ -159,8 +149,8 @@ async def test_what_a_relay_takes_for_one_peer_is_bounded_by_name(waiting: World
     assert waiting.relays["sg"].stored() == []
 
 
-async def test_a_passage_is_not_there_for_whoever_is_no_neighbour_on_it(templates: dict[str, Path], tmp_path: Path) -> None:
-    async with world_from(templates["two"], tmp_path / "world") as world:
+async def test_a_passage_is_not_there_for_whoever_is_no_neighbour_on_it(templates: Templates, tmp_path: Path) -> None:
+    async with world_from(await templates.of("two"), tmp_path / "world") as world:
         await world.push(f"file:{noise(tmp_path / 'a', 1000)}", "eu:app:v1", timeout_s=90)
         relay = world.relays["sg"]
         with closing(sqlite3.connect(relay.paths.catalog)) as catalog:
@@ -201,9 +191,9 @@ async def test_what_a_relay_could_not_pass_on_is_gone_at_its_delete_by(waiting: 
     assert left == (0,)
 
 
-@pytest.mark.parametrize("route", ["transit", "two"])
+@pytest.mark.parametrize("route", ["two", pytest.param("transit", marks=pytest.mark.full)])
 async def test_two_ends_that_cannot_reach_each_other_deliver_over_relays(
-    templates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
+    templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     make = assembly._peer_client
     neighbours = {*zip(ROUTES[route][1], ROUTES[route][1][1:], strict=False)} | {("us", "sg"), (ROUTES[route][1][-1], "eu")}
@@ -216,7 +206,7 @@ async def test_two_ends_that_cannot_reach_each_other_deliver_over_relays(
 
     monkeypatch.setattr(assembly, "_peer_client", client)
     source = noise(tmp_path / "a", 2_000_000)
-    async with world_from(templates[route], tmp_path / "world") as world:
+    async with world_from(await templates.of(route), tmp_path / "world") as world:
         for number in range(2):  # the second time heads of logs are compared
             await world.push(f"file:{source}", f"eu:app:v{number}", timeout_s=90)
         await world.pull(world.eu, "app:v1", f"file:{tmp_path / 'out'}")

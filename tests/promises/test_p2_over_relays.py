@@ -18,8 +18,8 @@ from gateway import assembly
 from gateway.passages.passing import Passing
 from tests.attacks.parties import Replacing, gateway_client
 from tests.crossing.sites import know_each_other
+from tests.crossing.templates import Templates
 from tests.promises.border import Border, border_from
-from tests.promises.relays import make_relay_templates
 from tests.promises.test_p2_only_the_named_can_read import (
     REPOSITORY,
     digests_of,
@@ -32,9 +32,9 @@ from tests.promises.test_p2_only_the_named_can_read import (
 
 
 @pytest.fixture(scope="session")
-def relay_templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def relay_templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """us, eu and a relay between them, made once for each carriage."""
-    return make_relay_templates(tmp_path_factory.mktemp("p2-relays"))
+    return Templates(tmp_path_factory.mktemp("p2-relays"))
 
 
 class Seen:
@@ -74,13 +74,13 @@ class Seen:
         return Watched
 
 
-@pytest.fixture(params=["transit", "store"])
+@pytest.fixture(params=["store", pytest.param("transit", marks=pytest.mark.full)])
 async def watched(
-    request: pytest.FixtureRequest, relay_templates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, relay_templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Border, Seen]]:
     """The sites, running, with everything seen that the relay passes on."""
     seen = Seen()
-    async with border_from(relay_templates[request.param], tmp_path / "world") as border:
+    async with border_from(await relay_templates.of(request.param), tmp_path / "world") as border:
         for wire in border.wires.values():
             wire.keeps = True
         await border.eu.start()

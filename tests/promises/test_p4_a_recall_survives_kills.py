@@ -18,7 +18,6 @@ from tests.promises.kills import DEADLINE_S, noise, served
 NAME = (Repository("app"), Tag("v1"))
 SAMPLE = [
     ("us", "catalog", "committed", 1),
-    ("us", "store", "directory-sync", 1),
     ("eu", "log", "swapped", 1),
 ]
 """Failed, and failed but persisted; between the order and the deletion, and between the deletion and the word about it."""

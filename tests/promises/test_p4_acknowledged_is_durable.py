@@ -17,7 +17,6 @@ LOG_STEPS = (
 )
 SAMPLE = [
     ("us", "store", "renamed", 2),
-    ("us", "log", "swapped", 2),
     ("eu", "catalog", "commit", 3),
     ("eu", "log", "published", 2),
 ]

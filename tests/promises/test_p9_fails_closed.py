@@ -15,7 +15,7 @@ from tests.promises.border import Border
 from tests.promises.kills import noise
 
 NAME = "eu:app:v1"
-HOURS = (-2, 2)
+HOURS = (-2, pytest.param(2, marks=pytest.mark.full))
 WAITS = {"offer-hold", "release-hold", "held"}
 NEEDS = """
   - id: needs-a-fact
