@@ -21,6 +21,8 @@ from carnet.limits import JSON_DEPTH_MAX
 JsonValue: TypeAlias = bool | int | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 """What may stand in a document of ours: no floats."""
 
+_PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+"""Writes ASCII as RFC 8785 does, many times as fast; beyond ASCII the two sort keys differently."""
 INTEGER_MAX = 2**53 - 1
 """Largest integer two JSON parsers agree about (RFC 7493 section 2.2)."""
 
@@ -29,7 +31,8 @@ def canonical(value: JsonValue) -> bytes:
     """Return the RFC 8785 bytes of `value`; raise `PeerError` E-FORMAT if it has none (floats are refused too)."""
     _check(value, 0)
     try:
-        return rfc8785.dumps(value)
+        text = _PLAIN.encode(value)
+        return text.encode("ascii") if text.isascii() else rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeError) as error:
         raise PeerError("E-FORMAT", f"no canonical form: {type(error).__name__}") from None
 
@@ -95,7 +98,9 @@ def _check(value: JsonValue, depth: int) -> None:
     """Refuse depth, range and text that two parsers may read differently."""
     if depth > JSON_DEPTH_MAX:
         raise PeerError("E-FORMAT", f"JSON nested deeper than {JSON_DEPTH_MAX}")
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, dict):
         for key, member in value.items():
             if not isinstance(key, str):
                 raise PeerError("E-FORMAT", "JSON keys are strings")
@@ -104,22 +109,15 @@ def _check(value: JsonValue, depth: int) -> None:
     elif isinstance(value, list | tuple):
         for member in value:
             _check(member, depth + 1)
-    else:
-        _check_scalar(value)
-
-
-def _check_scalar(value: JsonValue) -> None:
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, bool) or value is None:
-        return
-    elif not isinstance(value, int):
+    elif not isinstance(value, int | None):
         raise PeerError("E-FORMAT", f"no JSON form for {type(value).__name__}")
-    elif abs(value) > INTEGER_MAX:
+    elif value is not None and abs(value) > INTEGER_MAX:
         raise PeerError("E-FORMAT", "JSON integer beyond 2^53-1")
 
 
 def _check_text(text: str) -> None:
+    if text.isascii():
+        return
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
