@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
+from gateway.commands.starting import quick_imports
 from gateway.commands.terminal import Directory, harden_process, serve_until_stopped
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def serve(directory: Directory, *, quiet: Quiet = False, verbose: Verbose = Fals
     """Serve the site in DIR until SIGTERM or Ctrl-C; requests in flight may finish. Logs go to standard error."""
     from datetime import UTC, datetime
 
-    from gateway.assembly import serve as serve_site
-    from gateway.settings import load_settings
-    from gateway.sitedir import SitePaths, hold_site, load_authority, renew_own_certificate
+    with quick_imports():
+        from gateway.assembly import serve as serve_site
+        from gateway.settings import load_settings
+        from gateway.sitedir import SitePaths, hold_site, load_authority, renew_own_certificate
 
     harden_process()
     settings = load_settings(directory)
@@ -89,11 +91,12 @@ def dev(
     Prints one line of JSON once it accepts connections: url, registry, console, ca, cert and key (a person with every role but
     approver), person (that person's signing key), config (for `carnet --config`). Ends within three seconds of SIGTERM.
     """
-    from gateway.assembly import serve as serve_site
-    from gateway.dev import prepare
-    from gateway.settings import FILE_NAME
-    from gateway.sitedir import SitePaths, check_vacant, hold_site
-    from gateway.storage.durable import make_directory
+    with quick_imports():
+        from gateway.assembly import serve as serve_site
+        from gateway.dev import prepare
+        from gateway.settings import FILE_NAME
+        from gateway.sitedir import SitePaths, check_vacant, hold_site
+        from gateway.storage.durable import make_directory
 
     harden_process()
     root = directory.absolute()

@@ -158,6 +158,7 @@ async def test_a_rejection_needs_a_reason_and_says_it_to_everybody(desk, tmp_pat
     assert "rejected by carol (export-control): wrong consignee" in shown.out
 
 
+@pytest.mark.full
 async def test_keys_and_roles_that_do_not_fit_are_told_in_one_line(desk, tmp_path):
     transfer = await held(desk, tmp_path)
     strange, loose = tmp_path / "strange.key", tmp_path / "loose.key"

@@ -79,6 +79,7 @@ async def test_a_backup_killed_at_a_durable_step_is_refused_and_the_site_is_as_i
     assert any(await check_backup(served_border, strace, tmp_path, SAMPLE))
 
 
+@pytest.mark.full
 async def test_a_restore_killed_at_a_durable_step_is_refused_and_can_be_done_again(
     served_border: Border, strace: str, tmp_path: Path
 ) -> None:

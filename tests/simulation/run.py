@@ -42,6 +42,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
 
     _remember_statements()
+    _remember_signatures()
     world = prepare()
     gc.freeze()  # what every seed shares is not looked through after each
     with MUTATIONS[given.mutation]() if given.mutation else nullcontext():
@@ -84,6 +85,24 @@ def _remember_statements() -> None:
         return known[key]
 
     Statement.read_unverified = classmethod(remembered)  # type: ignore[assignment, method-assign]
+
+
+def _remember_signatures() -> None:
+    """Verify each signature once: that is pure too."""
+    from carnet.keys import VerifyingKey
+
+    verify = VerifyingKey.is_signature
+    known: dict[Any, bool] = {}
+
+    def remembered(key: VerifyingKey, signature: bytes, message: bytes) -> bool:
+        asked = key.raw, bytes(signature), bytes(message)
+        if asked not in known:
+            known[asked] = verify(key, signature, message)
+            if len(known) > 10_000:
+                known.pop(next(iter(known)))
+        return known[asked]
+
+    VerifyingKey.is_signature = remembered  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
