@@ -1,9 +1,18 @@
-"""What all tests share: the marker for tests that need a tool of the operating system, and which tests come first."""
+"""What all tests share: the marker for tests that need a tool, the counts of the bounded sample, and which tests come first."""
 
 import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("sample", max_examples=40)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let properties be tried on fewer examples where the whole counts are not asked for."""
+    if config.option.markexpr == "not full":
+        settings.load_profile("sample")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -137,6 +137,7 @@ async def test_a_person_reads_what_they_sign_and_nothing_is_signed_unless_they_s
     assert len((await open_request(desk.world, transfer)).approvals) == 1
 
 
+@pytest.mark.full
 async def test_a_script_has_to_say_that_it_asks_nobody(desk, tmp_path):
     transfer = await held(desk, tmp_path)
 

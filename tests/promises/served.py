@@ -32,8 +32,11 @@ class KillAt:
 
 def main() -> None:
     """Serve the directory, with the failpoint if there is one."""
-    from gateway import assembly
     from gateway.cli import main as run
+    from gateway.commands.starting import quick_imports
+
+    with quick_imports():
+        from gateway import assembly
 
     directory, *failpoint = sys.argv[1:]
     if failpoint[1:2] == ["no-sync"]:
