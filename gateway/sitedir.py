@@ -37,10 +37,10 @@ from gateway.storage.durable import make_directory, sync_directory, write_durabl
 CATALOG_NAME: Final = "catalog.sqlite"
 CARD_NAME: Final = "site-card.json"
 LOCK_NAME: Final = "serve.lock"
+"""Locked by the process that serves the site."""
 _NOT_OURS_TO_MIND: Final = frozenset({LOCK_NAME, "lost+found"})
 """What may lie in the place of a new site: the lock of the process that makes it, and what file systems put at their top."""
 _NAMES_SHOWN_MAX, _NAME_CHARS_MAX = 3, 40
-"""Locked by the process that serves the site."""
 _CARD_BYTES_MAX = 128 * 1024
 _DIRECTORIES = ("keys", "ca", "trust", "policy", "store", "log")
 

@@ -293,6 +293,7 @@ class Gateway(Protocol):
     @property
     def needs_rewrap(self) -> NeedsRewrap:
         """About keys that are wrapped again."""
+        ...
 
     @property
     def approvals(self) -> Approvals:
