@@ -14,6 +14,7 @@ from contextlib import contextmanager
 def quick_imports() -> Iterator[None]:
     """Import within this context; afterwards everything is as before, and what was imported is left out of later collections."""
     has_colours = "rich" in sys.modules
+    was_collecting = gc.isenabled()
     gc.disable()
     if not has_colours:
         sys.modules["rich"] = None  # type: ignore[assignment]  # what Python takes for "not installed"
@@ -23,4 +24,5 @@ def quick_imports() -> Iterator[None]:
         if not has_colours:
             del sys.modules["rich"]
         gc.freeze()
-        gc.enable()
+        if was_collecting:
+            gc.enable()

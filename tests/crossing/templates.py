@@ -19,11 +19,13 @@ class Templates:
     def __init__(self, root: Path) -> None:
         """They are made below `root`."""
         self._root = root
+        self._made: set[str] = set()
 
     async def of(self, name: str) -> Path:
         """Return the directory of a template."""
         root = self._root / name
-        if not root.exists():
+        if name not in self._made:
             lane, relays = ROUTES[name]
             await make_template(root, lane, relays)
+            self._made.add(name)
         return root

@@ -1,6 +1,7 @@
 """What is imported quickly leaves the process as it was."""
 
 import gc
+import importlib
 import sys
 
 import pytest
@@ -8,12 +9,35 @@ import pytest
 from gateway.commands.starting import quick_imports
 
 
+def importable(name):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
 def test_afterwards_everything_is_as_before(monkeypatch):
     monkeypatch.delitem(sys.modules, "rich", raising=False)
 
-    with pytest.raises(ImportError), quick_imports():
-        import rich  # noqa: F401
+    with quick_imports():
+        meanwhile = gc.isenabled(), importable("rich")
 
+    assert meanwhile == (False, False)
     assert gc.isenabled()
     assert "rich" not in sys.modules
     gc.unfreeze()
+
+
+def test_a_failed_import_leaves_it_so_too_and_who_collects_nothing_goes_on_so(monkeypatch):
+    monkeypatch.delitem(sys.modules, "rich", raising=False)
+    gc.disable()
+    try:
+        with pytest.raises(ZeroDivisionError), quick_imports():
+            raise ZeroDivisionError
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+    assert "rich" not in sys.modules

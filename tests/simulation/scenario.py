@@ -286,7 +286,8 @@ class Pusher:
         while True:
             view = await client.show(self.sealed.transfer)
             held = view.state == "held" or any(
-                one.state in _HELD or (one.state == "released" and one.error) for one in view.deliveries
+                one.state in _HELD or (one.state == "released" and "retry when policy permits" in (one.error or ""))
+                for one in view.deliveries
             )
             done = view.state in ORIGIN_DECIDED and (
                 view.state != "admitted" or all(one.state in DELIVERY_SETTLED for one in view.deliveries)
