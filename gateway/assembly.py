@@ -31,6 +31,7 @@ from gateway.commit import Commit
 from gateway.counted_client import CountedPeerClient
 from gateway.courier import DirectCourier
 from gateway.deliver import Deliver
+from gateway.descriptors import connections_that_fit
 from gateway.enrolment import Enrolment, SiteFacts
 from gateway.expire import Expire
 from gateway.forward import Forward
@@ -372,6 +373,9 @@ def _worker(catalog: SqliteCatalog, services: Services, inbound: Inbound, settin
 
 def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: Clock, metrics: Metrics) -> ServerSettings:
     timeouts, limits = settings.timeouts, settings.limits
+    connections_max = connections_that_fit(limits.connections_max, limits.handshakes_max)
+    if connections_max < limits.connections_max:
+        get_logger().warning(events.CONNECTIONS_LIMITED, wanted=limits.connections_max, taken=connections_max)
     return ServerSettings(
         site=settings.site,
         trust_domain=settings.trust_domain,
@@ -388,7 +392,8 @@ def _server_settings(settings: GatewaySettings, paths: SitePaths, clock: Clock, 
             body_s=timeouts.body_s,
             body_bytes_per_s_min=timeouts.body_bytes_per_s_min,
             drain_s=timeouts.drain_s,
-            connections_max=limits.connections_max,
+            connections_max=connections_max,
+            handshakes_max=limits.handshakes_max,
             connections_per_identity_max=limits.connections_per_identity_max,
             requests_per_s_max=limits.requests_per_s_max,
             bytes_in_flight_max=limits.bytes_in_flight_max,

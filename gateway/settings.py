@@ -117,6 +117,8 @@ class Limits(_Section):
     """Hours for which pulls go on after the trust bundle or a revocation set expired; controlled content has none."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024
     """Open connections in all."""
+    handshakes_max: Annotated[int, Field(ge=1)] = 256
+    """Connections in their TLS handshake at once; one more closes the one that has waited longest."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64
     """Open connections of one identity, all its runners together."""
     requests_per_s_max: Annotated[float, Field(ge=0)] = 1_000.0

@@ -14,6 +14,8 @@ class Bounds:
 
     handshake_s: float = 5.0
     """From connection to the end of the TLS handshake."""
+    handshakes_max: int = 256
+    """Connections in their handshake at once; one more closes the one that has waited longest."""
     header_s: float = 10.0
     """From the first byte of a request to the end of its headers; also from the handshake to the first request."""
     header_bytes_max: int = 16 * KIB
@@ -31,7 +33,7 @@ class Bounds:
     linger_s: float = 1.0
     """After an early refusal: how long the rest of the body is drained so that the client can read the answer."""
     connections_max: int = 1_024
-    """Open connections in all."""
+    """Open connections in all; one more closes the oldest that is idle and was never authenticated, else itself."""
     connections_per_identity_max: int = 64
     """Open connections of one identity, all its runners together."""
     bytes_in_flight_max: int = 128 * MIB

@@ -66,7 +66,7 @@ class Connection(web.RequestHandler):
         if isinstance(transport, _SecureTransport):
             # Above the mark TLS stops reading too; else it would gather a quarter of a MiB more than we read.
             transport.set_read_buffer_limits(high=TLS_BUFFER_BYTES)
-        if self._server.open_connections > self._bounds.connections_max:
+        if self._server.open_connections > self._bounds.connections_max and not self._server.make_room(self):
             self._cut("connections_max")
             return
         self._start_header_timer()
@@ -118,6 +118,17 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether it is open, nothing is asked on it and nothing authenticated ever was."""
+        return self._owner is None and self.transport is not None and self._is_idle()
+
+    def evict(self, reason: str) -> None:
+        """Close the connection without waiting for the other side's goodbye."""
+        self._cut(reason)
+        if self._held is not None:
+            self._held.abort()
+
     def _is_idle(self) -> bool:
         return self._current_request is None and not self._request_in_progress and not self._messages
 
@@ -155,6 +166,14 @@ class ConnectionServer(web.Server):
     def open_connections(self) -> int:
         """How many connections are open now."""
         return len(self.connections)
+
+    def make_room(self, newcomer: Connection) -> bool:
+        """Close the oldest connection but this one on which nothing was authenticated; return whether there was one."""
+        for connection in self.connections:
+            if isinstance(connection, Connection) and connection is not newcomer and connection.is_anonymous:
+                connection.evict("connections_max")
+                return True
+        return False
 
     def claim(self, identity: SpiffeId, limit: int) -> None:
         """Count one more connection of `identity`; raise `Throttled` E-BUSY beyond `limit`."""

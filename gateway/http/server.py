@@ -7,8 +7,7 @@ Rules:      1. `ready` is called once all addresses accept  2. on `stop` nothing
 """
 
 import asyncio
-import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from gateway.http.bodies import SegmentBuffers
 from gateway.http.bounds import Bounds
 from gateway.http.connections import ConnectionServer
 from gateway.http.context import ServerContext
+from gateway.http.doorkeeper import Doorkeeper
 from gateway.http.edge import Edge
 from gateway.http.exchange import Context
 from gateway.http.identity import Authenticator
@@ -30,7 +30,6 @@ from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 from gateway.telemetry.metrics import Metrics
 
-_BACKLOG: Final = 512
 _CLOSE_S: Final = 0.5
 """Time for the last answers to leave their buffers once their handlers have returned."""
 
@@ -83,10 +82,11 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
     connections = ConnectionServer(edge.handle, settings.bounds)
     settings.metrics.connections.set_function(lambda: connections.open_connections)
     settings.metrics.bytes_in_flight.set_function(lambda: admission.in_flight)
-    listeners = await _listen(connections, settings, tls.context)
+    doorkeeper = Doorkeeper(connections, tls.context, settings.bounds, close_s=_CLOSE_S)
+    await _listen(doorkeeper, settings)
     try:
-        ready(listeners[0].sockets[0].getsockname()[1])
-        get_logger().info(events.SERVER_LISTENED, addresses=[sock.getsockname()[:2] for one in listeners for sock in one.sockets])
+        ready(doorkeeper.addresses[0][1])
+        get_logger().info(events.SERVER_LISTENED, addresses=doorkeeper.addresses)
 
         def look() -> None:
             _follow_own_ca(settings.own_ca, tls, authenticator)
@@ -96,37 +96,20 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
         await _follow(look, settings.bounds.reload_s, stop)
     finally:
         stopping.set()
-        await _drain(listeners, connections, edge, settings.bounds.drain_s)
+        await _drain(doorkeeper, connections, edge, settings.bounds.drain_s)
 
 
-async def _listen(connections: ConnectionServer, settings: ServerSettings, context: ssl.SSLContext) -> list[asyncio.Server]:
-    """Return a listener for each address; on failure none is left."""
-    listeners: list[asyncio.Server] = []
+async def _listen(doorkeeper: Doorkeeper, settings: ServerSettings) -> None:
+    """Listen on each address; on failure on none."""
     port_for_any = 0
-    try:
-        for host, port in settings.addresses:
-            try:
-                listener = await asyncio.get_running_loop().create_server(
-                    connections,
-                    host,
-                    port or port_for_any,
-                    ssl=context,
-                    backlog=_BACKLOG,
-                    ssl_handshake_timeout=settings.bounds.handshake_s,
-                    ssl_shutdown_timeout=_CLOSE_S,
-                )
-            except OSError as error:
-                raise CallerError(
-                    "E-CONFIG", f"cannot listen on {host}:{port}: {error.strerror or type(error).__name__}"
-                ) from None
-            listeners.append(listener)
-            if not port:
-                port_for_any = listener.sockets[0].getsockname()[1]
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
+    for host, port in settings.addresses:
+        try:
+            await doorkeeper.listen(host, port or port_for_any)
+        except OSError as error:
+            doorkeeper.close()
+            raise CallerError("E-CONFIG", f"cannot listen on {host}:{port}: {error.strerror or type(error).__name__}") from None
+        if not port:
+            port_for_any = doorkeeper.addresses[-1][1]
 
 
 async def _follow(look: Callable[[], None], reload_s: float, stop: asyncio.Event) -> None:
@@ -139,11 +122,10 @@ async def _follow(look: Callable[[], None], reload_s: float, stop: asyncio.Event
             look()
 
 
-async def _drain(listeners: Iterable[asyncio.Server], connections: ConnectionServer, edge: Edge, drain_s: float) -> None:
+async def _drain(doorkeeper: Doorkeeper, connections: ConnectionServer, edge: Edge, drain_s: float) -> None:
     """Close the listeners, wait for running requests, then close every connection."""
     started = asyncio.get_running_loop().time()
-    for listener in listeners:
-        listener.close()
+    await doorkeeper.end()
     try:
         async with asyncio.timeout(drain_s):
             await edge.drained()

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,34 +101,34 @@ def _abort(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def idle(agents: list[AgentSettings], count: int, stack: AsyncExitStack) -> None:
-    """Open `count` connections in turns of these agents, each authenticated by one request, and leave them."""
-    port = int(agents[0].url.rsplit(":", 1)[1])
-    contexts = [
-        client_context(one.identity_dir / "tls.pem", None, load_identity(one.identity_dir).authority_pem) for one in agents
-    ]
+async def idle(border: Border, count: int, stack: AsyncExitStack) -> None:
+    """Open `count` connections of the agent of us, past the wire; each is answered once, and left."""
+    agent, port = border.world.us.agent, border.wires["us"].back
+    context = client_context(agent.identity_dir / "tls.pem", None, load_identity(agent.identity_dir).authority_pem)
     at_once = asyncio.Semaphore(32)
 
-    async def open_one(number: int) -> None:
+    async def open_one() -> None:
         async with at_once:
-            reader, writer = await asyncio.open_connection("localhost", port, ssl=contexts[number % len(contexts)])
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
             stack.callback(_abort, writer)
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
-    await asyncio.gather(*(open_one(number) for number in range(count)))
+    await asyncio.gather(*(open_one() for _ in range(count)))
 
 
 async def idle_cost(border: Border, tmp_path: Path, count: int) -> float:
     """Return what each of `count` idle connections added to the peak of us, while a push was served beside them."""
     settings = border.us.directory / "gateway.toml"
-    limits = f"[limits]\nconnections_max = {count + 200}\n[timeouts]\nidle_s = 600.0\nhandshake_s = 60.0\n"
+    share = f"connections_per_identity_max = {count + 200}\n"
+    limits = f"[limits]\nconnections_max = {count + 200}\n{share}[timeouts]\nidle_s = 600.0\nhandshake_s = 60.0\n"
     settings.write_text(settings.read_text() + limits)
     await border.start()
     await border.world.push(f"file:{noise(tmp_path / 'small', 4_000_000)}", "app:v0")
     before = served(border, "us").memory_peak
     async with AsyncExitStack() as stack:
-        await idle([border.world.us.agent], count, stack)
+        stack.enter_context(many_files())
+        await idle(border, count, stack)
         result = await border.world.push(f"file:{noise(tmp_path / 'more', 4_000_000)}", "app:v1")
         assert result.view.deliveries[0].state == "delivered"
         return (served(border, "us").memory_peak - before) / count
@@ -134,3 +137,44 @@ async def idle_cost(border: Border, tmp_path: Path, count: int) -> float:
 async def test_an_idle_connection_costs_little(served_border: Border, tmp_path: Path) -> None:
     # The allocator's own steps would hide a small cost of few connections; so would they a real one: hence the slack.
     assert await idle_cost(served_border, tmp_path, 300) < IDLE_BYTES_MAX + 16 * MIB / 300
+
+
+@pytest.mark.full
+async def test_ten_thousand_idle_connections_cost_little_each(served_border: Border, tmp_path: Path) -> None:
+    """Where the settings let so many in, they are served too, and a push goes on beside them."""
+    assert await idle_cost(served_border, tmp_path, files_for(10_000)) < IDLE_BYTES_MAX
+
+
+async def test_ten_thousand_sockets_that_say_nothing_keep_nobody_out(served_border: Border, tmp_path: Path) -> None:
+    """No more than a few wait for their handshake at once: neither memory nor open files are used up by the rest."""
+    await served_border.start()
+    await served_border.world.push(f"file:{noise(tmp_path / 'small', 4_000_000)}", "app:v0")
+    before = served(served_border, "us").memory_peak
+    port = served_border.wires["us"].back
+    with many_files(), ExitStack() as stack:
+        for _ in range(files_for(10_000)):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        result = await served_border.world.push(f"file:{noise(tmp_path / 'more', 4_000_000)}", "app:v1")
+        grown = served(served_border, "us").memory_peak - before
+
+        assert result.view.deliveries[0].state == "delivered"
+        assert grown < 64 * MIB, f"{grown / MIB:.0f} MiB"
+
+
+def files_for(count: int) -> int:
+    """Return `count`, or what a system that allows fewer open files has room for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return count if hard == resource.RLIM_INFINITY else min(count, hard - 1_024)
+
+
+@contextmanager
+def many_files() -> Iterator[None]:
+    """Let this process have as many open files as the system allows it."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -2,12 +2,10 @@ import asyncio
 import json
 import ssl
 from datetime import timedelta
-from typing import ClassVar
 
 import pytest
 
 from carnet.flow.link import Timeouts
-from carnet.flow.tls import client_context
 from carnet.identifiers import SiteName
 from carnet.limits import REQUEST_JSON_BYTES_MAX, SEGMENT_BYTES_MAX
 from carnet.paths import transfer, transfer_action, transfer_segment
@@ -15,6 +13,7 @@ from gateway.http.admission import SEGMENT_COST_BYTES
 from gateway.http.bounds import Bounds
 from tests.carnet import message_samples as samples
 from tests.carnet.samples import EU, TRANSFER, US, segment
+from tests.gateway.http.wire import Wire
 from tests.gateway.http.world import agent_id, gateway_id, running
 
 SEGMENT_PATH = transfer_segment(TRANSFER, segment(1))
@@ -24,60 +23,6 @@ SEGMENT_PATH = transfer_segment(TRANSFER, segment(1))
 async def world(tmp_path):
     async with running(tmp_path) as found:
         yield found
-
-
-@pytest.fixture(autouse=True)
-async def opened():
-    """The connections that a test opened, cut when it ends."""
-    yield Wire.opened
-    for wire in Wire.opened:
-        wire.writer.transport.abort()
-        wire.writer.close()
-    Wire.opened.clear()
-    await asyncio.sleep(0)
-
-
-class Wire:
-    """A TLS connection on which tests write what no client of ours would."""
-
-    opened: ClassVar[list["Wire"]] = []
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-        self.opened.append(self)
-
-    @classmethod
-    async def open(cls, world, credential=None, *, context=None):
-        certificate, key = (credential.certificate, credential.key) if credential is not None else (None, None)
-        found = context or client_context(certificate, key, world.pki.us.pem.decode())
-        return cls(*await asyncio.open_connection("localhost", world.port, ssl=found))
-
-    @classmethod
-    async def agent(cls, world):
-        return await cls.open(world, world.pki.client(world.pki.us, agent_id()))
-
-    def send(self, text, body=b""):
-        self.writer.write(text.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
-
-    async def answer(self):
-        """Return status, headers and body of the next answer."""
-        async with asyncio.timeout(10):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-            body = await self.reader.readexactly(int(headers.get("content-length", "0")))
-        return int(head[0].split()[1]), headers, body
-
-    async def problem(self):
-        status, headers, body = await self.answer()
-        assert headers["content-type"] == "application/problem+json"
-        return status, json.loads(body)
-
-    async def is_closed(self, timeout_s=5):
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self.reader.read(1) == b""
-        except ConnectionError:
-            return True
 
 
 async def refused(world, credential):
@@ -395,72 +340,6 @@ async def test_log_files_say_how_long_they_may_be_kept(world):
         found[path] = headers["cache-control"]
 
     assert found == {"/log/checkpoint": "no-cache", "/log/tile/0/000": "public, max-age=31536000, immutable"}
-
-
-async def test_each_identity_has_its_share_of_connections(tmp_path):
-    async with running(tmp_path, bounds=Bounds(connections_per_identity_max=2, reload_s=0.05)) as world:
-        credential = world.pki.client(world.pki.us, agent_id())
-        wires = [await Wire.open(world, credential) for _ in range(3)]
-        statuses = []
-        for wire in wires:
-            wire.send("GET /v1/trust HTTP/1.1\nHost: localhost")
-            statuses.append((await wire.answer())[0])
-        other = await Wire.open(world, world.pki.client(world.pki.us, agent_id(name="build-2")))
-        other.send("GET /v1/trust HTTP/1.1\nHost: localhost")
-
-        assert statuses == [200, 200, 429]
-        assert (await other.answer())[0] == 200
-
-
-async def test_connections_are_bounded_in_all(tmp_path):
-    async with running(tmp_path, bounds=Bounds(connections_max=2)) as world:
-        kept = [await Wire.agent(world) for _ in range(2)]
-        try:
-            over = await Wire.agent(world)
-            assert await over.is_closed()
-        except OSError:
-            pass
-        kept[0].send("GET /v1/trust HTTP/1.1\nHost: localhost")
-
-        assert (await kept[0].answer())[0] == 200
-
-
-async def test_a_slow_head_is_cut(tmp_path):
-    async with running(tmp_path, bounds=Bounds(header_s=0.2)) as world:
-        silent, slow = await Wire.agent(world), await Wire.agent(world)
-        slow.writer.write(b"GET /v1/trust HTTP/1.1\r\nHost:")
-
-        assert await silent.is_closed()
-        assert await slow.is_closed()
-
-
-async def test_a_slow_second_head_is_cut_too(tmp_path):
-    async with running(tmp_path, bounds=Bounds(header_s=0.3)) as world:
-        wire = await Wire.agent(world)
-        wire.send("GET /v1/trust HTTP/1.1\nHost: localhost")
-        await wire.answer()
-        wire.writer.write(b"GET /v1/tr")
-
-        assert await wire.is_closed()
-
-
-async def test_a_body_slower_than_the_floor_is_cut(tmp_path):
-    bounds = Bounds(body_grace_s=0.2, body_bytes_per_s_min=1_000_000, linger_s=0.1)
-    async with running(tmp_path, bounds=bounds) as world:
-        wire = await Wire.agent(world)
-        wire.send(f"PUT {SEGMENT_PATH} HTTP/1.1\nHost: localhost\nContent-Length: 1000000", b"only this")
-        status, problem = await wire.problem()
-
-        assert (status, problem["code"]) == (503, "E-BUSY")
-        assert "body_bytes_per_s_min" in problem["detail"]
-        assert await wire.is_closed()
-        assert world.gateway.receive.calls == []
-
-
-async def test_a_handshake_that_never_comes_is_cut(tmp_path):
-    async with running(tmp_path, bounds=Bounds(handshake_s=0.2)) as world:
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", world.port))
-        assert await wire.is_closed()
 
 
 async def test_segments_wait_for_a_buffer_and_are_told_to_come_back(tmp_path):
