@@ -326,13 +326,13 @@ async def _keep(upkeep: Maintenance, services: Services, expire: Expire, heard: 
         for work in (upkeep.run, expire.run):
             try:
                 await work()
-            except CarnetError as error:
+            except (CarnetError, OSError) as error:
                 get_logger().warning(events.UPKEEP_FAILED, error=str(error))
         try:
             await asyncio.to_thread(services.policies.reload)
             if await record_policy(services):
                 get_logger().info(events.POLICY_LOADED, policy=services.policies.digest)
-        except CarnetError as error:
+        except (CarnetError, OSError) as error:
             get_logger().error(events.POLICY_REFUSED, error=str(error))
         with suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), INTERVAL_S)

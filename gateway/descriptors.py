@@ -4,6 +4,7 @@ Each connection is an open file, and a process that has used up its share can op
 is raised to what the settings ask for; where the system gives less, fewer connections are taken, and files stay openable.
 """
 
+import errno
 import resource
 from contextlib import suppress
 from typing import Final
@@ -11,6 +12,8 @@ from typing import Final
 FILES: Final = 512
 """Open files of a site besides its callers' connections: catalog, store, log, connections to peers, segments being read."""
 CONNECTIONS_MIN: Final = 16
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of the system that pass when others have given back what they hold."""
 
 
 def connections_that_fit(connections: int, handshakes: int) -> int:

@@ -114,7 +114,7 @@ class Peers:
                 answer = await self.client(site).trust()
                 self._silent.discard(site)
                 await self._trust.learn(answer)
-        except (CarnetError, TimeoutError) as error:
+        except (CarnetError, OSError) as error:
             get_logger().debug(events.PEER_UNREACHABLE, peer=site, error=str(error))
             if answer is None:
                 self._silent.add(site)

@@ -57,7 +57,7 @@ class RevocationWatch:
                 answer = await self._client(site).revocations(0 if known is None else known.number)
             await self._trust.learn_revocations(site, answer)
             self.heard.set()
-        except (CarnetError, TimeoutError) as error:
+        except (CarnetError, OSError) as error:
             get_logger().debug(events.PEER_UNREACHABLE, peer=site, error=str(error))
         finally:
             self._asking.discard(site)
@@ -68,6 +68,6 @@ async def _every(interval_s: float, work: Callable[[], Awaitable[None]]) -> None
     while True:
         try:
             await work()
-        except CarnetError as error:
+        except (CarnetError, OSError) as error:
             get_logger().warning(events.UPKEEP_FAILED, error=str(error))
         await asyncio.sleep(interval_s)

@@ -173,16 +173,16 @@ def _report(error: Exception, program: str, arguments: Sequence[str]) -> int:
     from carnet.errors import CarnetError, InternalError
     from carnet.presentation import error_document, error_lines
 
-    known = (
-        _path_error(error)
-        or known_error(error)
-        or InternalError("E-INTERNAL", f"{type(error).__name__}: {error}", remedy="run it again with --verbose, and report it")
-    )
+    cause = known_error(error) or _first_of(error)
+    known = _path_error(cause) or cause
+    if not isinstance(known, CarnetError):
+        remedy = "run it again with --verbose, and report it"
+        known = InternalError("E-INTERNAL", f"{type(cause).__name__}: {cause}", remedy=remedy)
     if "--json" in arguments:
         _print_document(error_document(known))
     for line in error_lines(program, known):
         print(line, file=sys.stderr)  # noqa: T201 - the error itself
-    if not isinstance(error, CarnetError | BaseExceptionGroup) and {"-v", "--verbose"} & set(arguments):
+    if not isinstance(cause, CarnetError) and {"-v", "--verbose"} & set(arguments):
         import traceback
 
         traceback.print_exception(error)
@@ -213,6 +213,13 @@ def _path_error(error: Exception) -> "CarnetError | None":
     if error.errno in (errno.EROFS, errno.EIO):
         return InternalError("E-DISK", f"cannot use {place}: {reason}", remedy="check the disk, and how it is mounted")
     return None
+
+
+def _first_of(error: Exception) -> Exception:
+    """Return what went wrong first, where a task group has wrapped it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def known_error(error: BaseException) -> "CarnetError | None":

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from carnet.flow.commandline import known_error
+
 PROGRAM = "carnet-gateway"
 ENVIRONMENT_PREFIX = "CARNET_GATEWAY"
 
@@ -35,7 +37,15 @@ def serve_until_stopped(serve: Callable[[asyncio.Event], Coroutine[Any, Any, Non
         await serve(stop)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(supervise())
+        try:
+            runner.run(supervise())
+        except Exception as error:
+            if known_error(error) is None:
+                from gateway.telemetry import events
+                from gateway.telemetry.logs import get_logger
+
+                get_logger().error(events.SITE_FAILED, exc_info=error)
+            raise
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -9,12 +9,12 @@ Source:     asyncio's `connect_accepted_socket`; a listener that does TLS itself
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Final
 
+from gateway.descriptors import EXHAUSTED
 from gateway.http.bounds import Bounds
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
@@ -24,7 +24,6 @@ _AT_ONCE: Final = 32
 """Connections taken in before others have their turn."""
 _REST_S: Final = 1.0
 """How long nothing is taken in when the system has no open file left for it."""
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Doorkeeper:
@@ -84,7 +83,7 @@ class Doorkeeper:
                 accepted, _ = listener.accept()
             except OSError as error:
                 # All else is about the one connection, which is gone already, or says that there is none.
-                if error.errno not in _EXHAUSTED:
+                if error.errno not in EXHAUSTED:
                     return
                 get_logger().warning(events.CONNECTION_CUT, reason="open_files", error=error.strerror)
                 self._loop.remove_reader(listener)
