@@ -7,7 +7,7 @@ enrolled agents); each test gets a copy of it and runs it.
 import asyncio
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -358,9 +358,9 @@ async def _running(root: Path, *, start: bool = True) -> AsyncIterator[World]:
         await world.stop()
 
 
-async def know_each_other(world: World) -> None:
-    """Return once us knows the KEM key of eu and every revocation set; the others get that of us with what us sends."""
-    ends = {world.us.name, world.eu.name}
+async def know_each_other(world: World, ends: Collection[SiteName] | None = None) -> None:
+    """Return once us knows the KEM keys of `ends` (us and eu) and every revocation set; others get ours with what us sends."""
+    ends = {world.us.name, world.eu.name} if ends is None else set(ends)
     async with asyncio.timeout(20), open_session(world.us.agent, connections=1) as session:
         while True:
             response = await session.client.trust()
