@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,11 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def results(*runs: subprocess.Popen[str]) -> list[dict]:
-    """Return the lines of results of runs, once they have ended."""
-    found = []
-    for run in runs:
-        output, _ = run.communicate()
-        found += [json.loads(line) for line in output.splitlines()]
-        assert run.returncode == 0
-    return found
+    """Return the lines of results of runs, once they have ended; all are read at once, for one that is not read waits."""
+    with ThreadPoolExecutor(len(runs)) as readers:
+        outputs = [output for output, _ in readers.map(subprocess.Popen.communicate, runs)]
+    assert all(run.returncode == 0 for run in runs)
+    return [json.loads(line) for output in outputs for line in output.splitlines()]
 
 
 def require_sound(first: int, end: int) -> None:
