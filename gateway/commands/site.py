@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
-from gateway.commands.starting import quick_imports
+from carnet.flow.starting import quick_imports
 from gateway.commands.terminal import Directory, harden_process, serve_until_stopped
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ class KillAt:
 
 def main() -> None:
     """Serve the directory, with the failpoint if there is one."""
+    from carnet.flow.starting import quick_imports
     from gateway.cli import main as run
-    from gateway.commands.starting import quick_imports
 
     with quick_imports():
         from gateway import assembly

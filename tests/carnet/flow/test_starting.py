@@ -2,11 +2,12 @@
 
 import gc
 import importlib
+import os
 import sys
 
 import pytest
 
-from gateway.commands.starting import quick_imports
+from carnet.flow.starting import quick_imports
 
 
 def importable(name):
@@ -19,13 +20,15 @@ def importable(name):
 
 def test_afterwards_everything_is_as_before(monkeypatch):
     monkeypatch.delitem(sys.modules, "rich", raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
 
     with quick_imports():
-        meanwhile = gc.isenabled(), importable("rich")
+        meanwhile = gc.isenabled(), importable("rich"), os.environ["SSL_CERT_FILE"]
 
-    assert meanwhile == (False, False)
+    assert meanwhile == (False, False, os.devnull)
     assert gc.isenabled()
     assert "rich" not in sys.modules
+    assert "SSL_CERT_FILE" not in os.environ
     gc.unfreeze()
 
 
