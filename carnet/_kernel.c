@@ -5,8 +5,8 @@
  * Spec:   docs/formats.md section "Chunking"
  *
  * A cut is tested after each byte beyond the minimum: h = 2h + gear[byte] mod 2^64, cut when the top bits of h are zero, which
- * is h < limit. Two bytes are stepped over at a time: with a second table of doubled entries the next h is one shift and one
- * add from this one (compilers undo the trick when the doubling is written out), and the branches are almost never taken.
+ * is h < limit. What bounds the speed is the number of instructions a byte, not the chain of h from one byte to the next: a
+ * second table that lets two bytes be taken in one step makes the chain shorter and the loop slower.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -14,6 +14,11 @@
 #include <string.h>
 
 #define GEAR_ENTRIES 256
+#if defined(__GNUC__)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#else
+#define UNLIKELY(condition) (condition)
+#endif
 
 typedef struct {
     size_t minimum;
@@ -23,40 +28,33 @@ typedef struct {
     uint64_t limit_large; /* after it: a cut is likely */
 } Sizes;
 
-typedef struct {
-    uint64_t once[GEAR_ENTRIES];
-    uint64_t twice[GEAR_ENTRIES];
-} Gear;
-
 /* Scan data[from..to): return the offset after the first byte whose hash is below limit, or 0. *hash goes in and out. */
 static size_t
-scan(const uint8_t *data, size_t from, size_t to, uint64_t *hash, const Gear *gear, uint64_t limit)
+scan(const uint8_t *data, size_t from, size_t to, uint64_t *hash, const uint64_t *gear, uint64_t limit)
 {
     uint64_t h = *hash;
     size_t i = from;
 
-    while (to - i >= 4) {
-        const uint64_t h0 = 2 * h + gear->once[data[i]];
-        const uint64_t h1 = 4 * h + (gear->twice[data[i]] + gear->once[data[i + 1]]);
-        const uint64_t h2 = 2 * h1 + gear->once[data[i + 2]];
-        const uint64_t h3 = 4 * h1 + (gear->twice[data[i + 2]] + gear->once[data[i + 3]]);
-        if (h0 < limit) {
+    for (; to - i >= 4; i += 4) {
+        h = 2 * h + gear[data[i]];
+        if (UNLIKELY(h < limit)) {
             return i + 1;
         }
-        if (h1 < limit) {
+        h = 2 * h + gear[data[i + 1]];
+        if (UNLIKELY(h < limit)) {
             return i + 2;
         }
-        if (h2 < limit) {
+        h = 2 * h + gear[data[i + 2]];
+        if (UNLIKELY(h < limit)) {
             return i + 3;
         }
-        if (h3 < limit) {
+        h = 2 * h + gear[data[i + 3]];
+        if (UNLIKELY(h < limit)) {
             return i + 4;
         }
-        h = h3;
-        i += 4;
     }
     for (; i < to; i++) {
-        h = 2 * h + gear->once[data[i]];
+        h = 2 * h + gear[data[i]];
         if (h < limit) {
             return i + 1;
         }
@@ -67,7 +65,7 @@ scan(const uint8_t *data, size_t from, size_t to, uint64_t *hash, const Gear *ge
 
 /* Return the length of the first chunk of data[0..available), or 0 when it needs bytes that are not there. */
 static size_t
-first_chunk(const uint8_t *data, size_t available, int final, const Gear *gear, const Sizes *sizes)
+first_chunk(const uint8_t *data, size_t available, int final, const uint64_t *gear, const Sizes *sizes)
 {
     const size_t end = available < sizes->maximum ? available : sizes->maximum;
     uint64_t hash = 0;
@@ -87,7 +85,7 @@ first_chunk(const uint8_t *data, size_t available, int final, const Gear *gear, 
 }
 
 static size_t
-cut_all(const Py_buffer *data, const Py_buffer *ends, int final, const Gear *gear, const Sizes *sizes)
+cut_all(const Py_buffer *data, const Py_buffer *ends, int final, const uint64_t *gear, const Sizes *sizes)
 {
     const uint8_t *bytes = data->buf;
     const size_t length = (size_t)data->len;
@@ -115,7 +113,7 @@ kernel_cut(PyObject *Py_UNUSED(module), PyObject *args)
     Py_buffer data, table, ends;
     Py_ssize_t minimum, average, maximum;
     int bits_small, bits_large, final;
-    Gear gear;
+    uint64_t gear[GEAR_ENTRIES];
     size_t count;
     PyObject *result = NULL;
 
@@ -123,18 +121,15 @@ kernel_cut(PyObject *Py_UNUSED(module), PyObject *args)
                           &final)) {
         return NULL;
     }
-    if (table.len != (Py_ssize_t)sizeof gear.once || minimum < 1 || average <= minimum || maximum <= average || bits_small < 1 ||
+    if (table.len != (Py_ssize_t)sizeof gear || minimum < 1 || average <= minimum || maximum <= average || bits_small < 1 ||
         bits_small > 63 || bits_large < 1 || bits_large > 63) {
         PyErr_SetString(PyExc_ValueError, "impossible gear table or chunk sizes");
     } else {
         const Sizes sizes = {(size_t)minimum, (size_t)average, (size_t)maximum, UINT64_C(1) << (64 - bits_small),
                              UINT64_C(1) << (64 - bits_large)};
-        memcpy(gear.once, table.buf, sizeof gear.once);
-        for (size_t i = 0; i < GEAR_ENTRIES; i++) {
-            gear.twice[i] = 2 * gear.once[i];
-        }
+        memcpy(gear, table.buf, sizeof gear);
         Py_BEGIN_ALLOW_THREADS
-        count = cut_all(&data, &ends, final, &gear, &sizes);
+        count = cut_all(&data, &ends, final, gear, &sizes);
         Py_END_ALLOW_THREADS
         result = PyLong_FromSize_t(count);
     }

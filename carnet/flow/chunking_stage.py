@@ -17,6 +17,7 @@ from typing import Final
 
 from carnet.chunking import ChunkSizes, cut
 from carnet.errors import IntegrityError
+from carnet.flow.buffers import Buffers
 from carnet.flow.chunk_table import ChunkTable
 from carnet.flow.parts import PartInput, PartReader
 from carnet.flow.progress import Progress
@@ -55,7 +56,7 @@ class OpenSegment:
     """New chunks being gathered; owned by the chunking thread until it closes, then by one sealing thread."""
 
     number: int
-    raw: bytearray = field(default_factory=lambda: bytearray(SEGMENT_RAW_BYTES_MAX))
+    raw: bytearray
     length: int = 0
     chunk_ids: bytearray = field(default_factory=bytearray)
     chunk_lengths: "array[int]" = field(default_factory=lambda: array("I"))
@@ -111,7 +112,10 @@ class ChunkingStage:
         self._table = ChunkTable()
         self._known_count = len(known)
         self._number = len(known)
-        self._open = OpenSegment(self._number)
+        self.buffers = Buffers(SEGMENT_RAW_BYTES_MAX)
+        """Where the bytes of open segments are; whoever got a segment gives its buffer back."""
+        self._open = OpenSegment(self._number, self.buffers.take())
+        self._window = bytearray(_READ_BYTES)
         self._reader: PartReader | None = None
         """What is being read now; set by the chunking thread, read by `interrupt`."""
         self._seen: set[Digest] = set()
@@ -204,7 +208,7 @@ class ChunkingStage:
 
     def _read(self, reader: PartReader) -> "tuple[Digest, int, array[int]]":
         """Read one part to its end; return its digest, size and the places of its chunks."""
-        view = memoryview(bytearray(_READ_BYTES))
+        view = memoryview(self._window)
         hasher = hashlib.sha256()
         places = array("Q")
         held = size = 0
@@ -252,7 +256,7 @@ class ChunkingStage:
         if segment.length:
             segment.solo = last and segment.number == 0 and self._known_count == 0
             self._number += 1
-            self._open = OpenSegment(self._number)
+            self._open = OpenSegment(self._number, self.buffers.take())
             self._emit(segment)
 
 

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 from carnet.chunking import ChunkSizes
 from carnet.errors import CallerError, IntegrityError, NotFound, PeerError, Unavailable
+from carnet.flow.buffers import Buffers
 from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
 from carnet.flow.opening import Fetch, check_id
 from carnet.flow.parts import PartInput
@@ -29,6 +30,7 @@ from carnet.index import Index
 from carnet.index_builder import IndexBuilder
 from carnet.index_pages import seal_page
 from carnet.index_records import encode_index
+from carnet.limits import SEGMENT_BYTES_MAX
 from carnet.rows import Row, row_capacity, seal_row
 from carnet.segment import SegmentSealer, open_segment
 from carnet.suites import CHUNK_ID_BYTES, KEY_BYTES, NONCE_BYTES, segment_id
@@ -60,10 +62,10 @@ class SealingPlan:
 
 @dataclass(frozen=True)
 class SealedSegment:
-    """A segment ready to send: its id, its bytes, its sealed row."""
+    """A segment ready to send: its id, its bytes, its sealed row; a memoryview is of a buffer that is used again once sent."""
 
     id: SegmentId
-    sealed: bytes
+    sealed: bytes | memoryview
     row: bytes | None
 
 
@@ -98,8 +100,8 @@ async def seal_artifact(
     """Read, seal and send everything new in `parts`; return the index that describes the whole.
 
     `send` is awaited by up to `parallel` tasks at once, each with another segment, and returns when the segment is durable at
-    the other end. Raises what reading, checking or sending raises; `PartlyUsed` when the caller must try again without some of
-    the known segments.
+    the other end; the segment's bytes are others afterwards. Raises what reading, checking or sending raises; `PartlyUsed` when
+    the caller must try again without some of the known segments.
     """
     pipeline = _Pipeline(plan, progress)
     outgoing: asyncio.Queue[SealedSegment | None] = asyncio.Queue(_SEALED_MAX)
@@ -107,19 +109,23 @@ async def seal_artifact(
         async with asyncio.TaskGroup() as group:
             group.create_task(pipeline.produce(parts, outgoing, parallel))
             for _ in range(parallel):
-                group.create_task(_send_all(outgoing, send, progress))
+                group.create_task(_send_all(outgoing, send, pipeline, progress))
     except BaseExceptionGroup as failures:
         raise _first(failures) from None
     return await asyncio.to_thread(pipeline.index)
 
 
 async def _send_all(
-    outgoing: "asyncio.Queue[SealedSegment | None]", send: Callable[[SealedSegment], Awaitable[None]], progress: Progress
+    outgoing: "asyncio.Queue[SealedSegment | None]",
+    send: Callable[[SealedSegment], Awaitable[None]],
+    pipeline: "_Pipeline",
+    progress: Progress,
 ) -> None:
     while (segment := await outgoing.get()) is not None:
         await send(segment)
         progress.segments_sent += 1
         progress.wire_bytes += len(segment.sealed) + len(segment.row or b"")
+        pipeline.sent(segment)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -162,6 +168,8 @@ class _Pipeline:
             for number, known in enumerate(plan.known)
         }
         """By segment number; each sealing thread writes its own numbers."""
+        self._buffers = Buffers(SEGMENT_BYTES_MAX)
+        """Where sealed segments are until they are sent."""
         self._stage = ChunkingStage(
             sizes=plan.sizes,
             lineage_key=plan.lineage_key,
@@ -194,6 +202,13 @@ class _Pipeline:
             raise BaseExceptionGroup("push", failures)
         for _ in range(senders):
             await outgoing.put(None)
+
+    def sent(self, segment: SealedSegment) -> None:
+        """Use the buffer of a segment again, which nobody reads any more."""
+        if isinstance(segment.sealed, memoryview):
+            buffer = segment.sealed.obj
+            if isinstance(buffer, bytearray):
+                self._buffers.give(buffer)
 
     def _chunk(self, parts: Iterable[PartInput]) -> None:
         try:
@@ -248,7 +263,9 @@ class _Pipeline:
         plan = self._plan
         key, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
         raw = memoryview(segment.raw)[: segment.length]
-        sealed = sealer.seal(raw, key=key, nonce=nonce, solo=segment.solo)
+        out = self._buffers.take()
+        sealed = memoryview(out)[: sealer.seal_into(raw, out, key=key, nonce=nonce, solo=segment.solo)]
+        self._stage.buffers.give(segment.raw)
         identifier = segment_id(plan.suite, sealed)
         chunk_ids = bytes(segment.chunk_ids)
         chunks = tuple(

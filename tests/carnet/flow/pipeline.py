@@ -87,7 +87,7 @@ class Store:
     async def send(self, segment: SealedSegment) -> None:
         await asyncio.sleep(0)
         self.sent.append(segment.id)
-        self.segments[segment.id] = segment.sealed
+        self.segments[segment.id] = bytes(segment.sealed)
         if segment.row is not None:
             self.rows[segment.id] = segment.row
 
