@@ -3,6 +3,8 @@
 A few thousand classes and functions come to be and none goes, so looking for garbage meanwhile finds none. aiohttp, when it is
 imported, reads the system's certificate authorities, and we trust none of them. structlog loads a library that colours
 tracebacks for terminals, while a server's log is JSON.
+
+Rules:      1. what a program does is the same without it  2. a server's process is afterwards as it was before
 """
 
 import gc
