@@ -9,7 +9,7 @@ from agent.commands import approvals, artifacts, identity, logs, moving, recalls
 from agent.commands.application import root
 from agent.commands.terminal import ENVIRONMENT_PREFIX, PROGRAM
 from carnet.flow.commandline import new_app, run
-from carnet.flow.starting import begin_command
+from carnet.flow.starting import begin_command, end_command
 
 
 def build_app() -> typer.Typer:
@@ -27,4 +27,6 @@ def build_app() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
     begin_command()
-    sys.exit(run(build_app(), PROGRAM, sys.argv[1:] if arguments is None else arguments))
+    status = run(build_app(), PROGRAM, sys.argv[1:] if arguments is None else arguments)
+    end_command()
+    sys.exit(status)
