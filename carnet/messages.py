@@ -42,7 +42,7 @@ Bytes = Annotated[int, Field(ge=0, le=2**53 - 1)]
 class Message(BaseModel):
     """The base: frozen, strict, nothing unknown."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     bytes_max: ClassVar[int] = REQUEST_JSON_BYTES_MAX
 
     @classmethod
@@ -477,7 +477,7 @@ class RenewResponse(Message):
 class Problem(Message):
     """RFC 9457 problem document with our extension members."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
     type: Text
     title: Text
     status: int

@@ -84,7 +84,7 @@ class WireModel(BaseModel):
     Reading is strict (`parse_model`); a message that embeds one, already parsed, may hand it lists for tuples.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def to_json(self) -> dict[str, encoding.JsonValue]:
         """Return the JSON value of this document, to be put inside a larger one."""
@@ -114,6 +114,14 @@ def parse_model(model: type[M], source: bytes | encoding.JsonValue, *, bytes_max
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ascii(".".join(str(step) for step in first["loc"]))[1:-1][:_PATH_CHARS_MAX]
         raise PeerError("E-FORMAT", f"{model.__name__}: {path or 'document'}: {first['msg']}") from None
+
+
+def complete(*bases: type[BaseModel]) -> None:
+    """Build every model below `bases` now: a command builds what it meets, but two threads of a server could meet one at once."""
+    for base in bases:
+        for model in base.__subclasses__():
+            model.model_rebuild()
+            complete(model)
 
 
 class Statement(WireModel):

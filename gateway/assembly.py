@@ -16,7 +16,9 @@ from carnet.flow.client import PeerClient
 from carnet.flow.link import Timeouts as LinkTimeouts
 from carnet.flow.tls import ClientContext
 from carnet.identifiers import SiteName
+from carnet.messages import Message
 from carnet.release import site_recipient
+from carnet.statement import WireModel, complete
 from carnet.trust import Site
 from gateway.access import Access
 from gateway.admit import Admit
@@ -111,6 +113,7 @@ async def serve(
         IntegrityError: E-LOG if the log does not verify.
     """
     configure(settings.log_level)
+    complete(WireModel, Message)
     paths = SitePaths(settings.data_dir)
     check(paths.catalog)
     async with AsyncExitStack() as stack:

@@ -3,12 +3,13 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict
 
 from carnet.encoding import canonical
 from carnet.envelope import Envelope, sign
 from carnet.errors import IntegrityError, PeerError
 from carnet.identifiers import Digest
-from carnet.statement import FactMap, Positive, Statement, Text, WireModel, parse_model
+from carnet.statement import FactMap, Positive, Statement, Text, WireModel, complete, parse_model
 from carnet.waybill import Declarations
 from tests.carnet import samples
 from tests.carnet.samples import outcome, signing_key
@@ -162,3 +163,19 @@ def test_a_changed_byte_of_a_payload_is_another_document_or_none(name, data):
     statement, code = outcome(lambda: type(EVERY[name]).read_unverified(envelope))
 
     assert code == "E-FORMAT" if statement is None else statement.payload() == bytes(changed)
+
+
+def test_what_is_built_when_it_is_met_can_be_built_at_once():
+    class Base(BaseModel):
+        model_config = ConfigDict(defer_build=True)
+
+    class Child(Base):
+        number: int
+
+    class Grandchild(Child):
+        name: str
+
+    complete(Base)
+
+    assert Child.__pydantic_complete__
+    assert Grandchild.__pydantic_complete__
