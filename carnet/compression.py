@@ -25,6 +25,12 @@ WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
 """Largest window a frame may ask for: what RFC 8878 section 3.1.1.1.2 recommends every decoder to support."""
 
 
+_PROBES: Final = 8
+_PROBE_BYTES: Final = 4 * 1024
+_PROBED_BYTES: Final = 256 * 1024
+"""Shorter ones are compressed without asking first."""
+
+
 class Codec(IntEnum):
     """How a body is coded; the number is in the payload."""
 
@@ -43,8 +49,16 @@ class Compressor:
 
     def compress(self, raw: Buffer) -> tuple[Codec, Buffer]:
         """Return the codec and body of `raw`: `raw` itself, not a copy, when zstd does not make it shorter."""
+        if len(raw) >= _PROBED_BYTES and self._looks_incompressible(memoryview(raw)):
+            return Codec.STORED, raw
         body = self._zstd.compress(raw)
         return (Codec.ZSTD, body) if len(body) < len(raw) else (Codec.STORED, raw)
+
+    def _looks_incompressible(self, raw: memoryview) -> bool:
+        """Tell whether no piece of `raw`, of several from all over it, becomes shorter: then zstd would only copy it."""
+        step = (len(raw) - _PROBE_BYTES) // (_PROBES - 1)
+        pieces = (raw[start : start + _PROBE_BYTES] for start in range(0, len(raw), step))
+        return all(len(self._zstd.compress(piece)) >= _PROBE_BYTES for piece in pieces if len(piece) == _PROBE_BYTES)
 
 
 def decompress(codec: int, body: Buffer, raw_length: int) -> Buffer:

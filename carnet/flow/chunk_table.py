@@ -45,15 +45,26 @@ class ChunkTable:
             slot = (slot + 1) & mask
         return None
 
+    def find_or_add(self, chunk: bytes, place: int) -> int:
+        """Return the place of the chunk with this id; if there is none, remember `place` for it, unless the table is full."""
+        slots, mask, ids, places = self._slots, len(self._slots) - 1, self._ids, self._places
+        slot = int.from_bytes(chunk[:8], "big") & mask
+        while ordinal := slots[slot]:
+            start = (ordinal - 1) * CHUNK_ID_BYTES
+            if ids[start : start + CHUNK_ID_BYTES] == chunk:
+                return places[ordinal - 1]
+            slot = (slot + 1) & mask
+        if len(places) < self._capacity:
+            ids += chunk
+            places.append(place)
+            slots[slot] = len(places)
+            if 2 * len(places) > len(slots):
+                self._grow()
+        return place
+
     def add(self, chunk: bytes, place: int) -> None:
         """Remember `place` for this id unless one is known or the table is full."""
-        if len(self._places) >= self._capacity or self.find(chunk) is not None:
-            return
-        if 2 * (len(self._places) + 1) > len(self._slots):
-            self._grow()
-        self._ids += chunk
-        self._places.append(place)
-        self._insert(chunk, len(self._places))
+        self.find_or_add(chunk, place)
 
     def _insert(self, chunk: bytes, ordinal: int) -> None:
         slots, mask = self._slots, len(self._slots) - 1

@@ -57,10 +57,26 @@ class OpenSegment:
 
     number: int
     raw: bytearray
+    view: memoryview
+    """Of `raw`: bytes assigned to a bytearray itself are copied twice."""
     length: int = 0
     chunk_ids: bytearray = field(default_factory=bytearray)
     chunk_lengths: "array[int]" = field(default_factory=lambda: array("I"))
     solo: bool = False
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks are in it."""
+        return len(self.chunk_lengths)
+
+    def append(self, identifier: bytes, chunk: memoryview) -> int:
+        """Copy a chunk in and return the length in bytes of all that is in."""
+        end = self.length + len(chunk)
+        self.view[self.length : end] = chunk
+        self.length = end
+        self.chunk_ids += identifier
+        self.chunk_lengths.append(len(chunk))
+        return end
 
 
 @dataclass
@@ -114,7 +130,7 @@ class ChunkingStage:
         self._number = len(known)
         self.buffers = Buffers(SEGMENT_RAW_BYTES_MAX)
         """Where the bytes of open segments are; whoever got a segment gives its buffer back."""
-        self._open = OpenSegment(self._number, self.buffers.take())
+        self._open = self._new_segment()
         self._window = bytearray(_READ_BYTES)
         self._reader: PartReader | None = None
         """What is being read now; set by the chunking thread, read by `interrupt`."""
@@ -219,44 +235,55 @@ class ChunkingStage:
             held += filled
             size += filled
             final = held < len(view)
-            start = 0
-            for end in cut(view[:held], self._sizes, final=final):
-                places.append(self._place(view[start:end]))
-                start = end
+            start = self._place(view, cut(view[:held], self._sizes, final=final), places)
             self._progress.read(filled)
             if final:
                 return Digest.from_raw(hasher.digest()), size, places
             view[: held - start] = view[start:held]
             held -= start
 
-    def _place(self, chunk: memoryview) -> int:
-        identifier = chunk_id(self._lineage_key, chunk)
-        place = self._table.find(identifier)
-        if place is not None:
-            self._progress.reference(len(chunk))
-            return place
-        place = self._append(identifier, chunk)
-        self._table.add(identifier, place)
-        return place
+    def _place(self, data: memoryview, ends: Sequence[int], places: "array[int]") -> int:
+        """Add to `places` where each chunk of `data` is, the new ones in segments of ours; return the last of `ends`, or 0.
+
+        This runs once a chunk, so it asks for attributes once a call.
+        """
+        key, find_or_add, segment = self._lineage_key, self._table.find_or_add, self._open
+        start = known = 0
+        for end in ends:
+            chunk = data[start:end]
+            identifier = chunk_id(key, chunk)
+            own = make_place(_OWN, segment.number, segment.chunks)
+            place = find_or_add(identifier, own)
+            places.append(place)
+            if place != own:
+                known += end - start
+            elif segment.append(identifier, chunk) >= SEGMENT_RAW_BYTES_TARGET or segment.chunks == self._capacity:
+                self._close_segment(last=False)
+                segment = self._open
+            start = end
+        if known:
+            self._progress.reference(known)
+        return start
 
     def _append(self, identifier: bytes | None, chunk: memoryview) -> int:
         """Put a chunk into the open segment and return its place; one from another lineage gets its id of this one."""
         segment = self._open
-        place = make_place(_OWN, segment.number, len(segment.chunk_lengths))
-        segment.raw[segment.length : segment.length + len(chunk)] = chunk
-        segment.length += len(chunk)
-        segment.chunk_ids += chunk_id(self._lineage_key, chunk) if identifier is None else identifier
-        segment.chunk_lengths.append(len(chunk))
-        if segment.length >= SEGMENT_RAW_BYTES_TARGET or len(segment.chunk_lengths) == self._capacity:
+        place = make_place(_OWN, segment.number, segment.chunks)
+        length = segment.append(chunk_id(self._lineage_key, chunk) if identifier is None else identifier, chunk)
+        if length >= SEGMENT_RAW_BYTES_TARGET or segment.chunks == self._capacity:
             self._close_segment(last=False)
         return place
+
+    def _new_segment(self) -> OpenSegment:
+        raw = self.buffers.take()
+        return OpenSegment(self._number, raw, memoryview(raw))
 
     def _close_segment(self, *, last: bool) -> None:
         segment = self._open
         if segment.length:
             segment.solo = last and segment.number == 0 and self._known_count == 0
             self._number += 1
-            self._open = OpenSegment(self._number, self.buffers.take())
+            self._open = self._new_segment()
             self._emit(segment)
 
 

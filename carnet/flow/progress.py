@@ -38,7 +38,7 @@ class Progress:
         self.bytes_reused += count
 
     def reference(self, count: int) -> None:
-        """Count a chunk that was already there."""
+        """Count bytes of chunks that were already there."""
         self.bytes_referenced += count
 
     @property

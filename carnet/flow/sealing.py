@@ -262,7 +262,7 @@ class _Pipeline:
     def _seal(self, sealer: SegmentSealer, segment: OpenSegment) -> SealedSegment:
         plan = self._plan
         key, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
-        raw = memoryview(segment.raw)[: segment.length]
+        raw = segment.view[: segment.length]
         out = self._buffers.take()
         sealed = memoryview(out)[: sealer.seal_into(raw, out, key=key, nonce=nonce, solo=segment.solo)]
         self._stage.buffers.give(segment.raw)

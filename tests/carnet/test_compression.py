@@ -36,6 +36,18 @@ def test_what_zstd_does_not_shorten_is_stored() -> None:
     assert Compressor(1).compress(raw) == (Codec.STORED, raw)
 
 
+@given(start=st.integers(0, 848_000), seed=st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_among_noise_a_fifth_that_compresses_is_not_missed(start: int, seed: int) -> None:
+    raw = bytearray(random.Random(seed).randbytes(1_048_576))
+    raw[start : start + 200_000] = (TEXT * 60)[:200_000]
+
+    codec, body = Compressor(1).compress(raw)
+
+    assert codec is Codec.ZSTD
+    assert len(body) < len(raw) - 190_000
+
+
 def test_a_compressor_is_used_again() -> None:
     compressor = Compressor(3)
 
