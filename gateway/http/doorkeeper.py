@@ -75,7 +75,12 @@ class Doorkeeper:
         tasks = list(self._waiting)
         for task in tasks:
             self._break_off(task)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            # One that was about to begin may not notice that its socket is shut.
+            _, deaf = await asyncio.wait(tasks, timeout=self._close_s)
+            for task in deaf:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
@@ -103,12 +108,11 @@ class Doorkeeper:
         self._waiting[self._loop.create_task(self._shake_hands(accepted))] = accepted
 
     def _break_off(self, task: asyncio.Task[None]) -> None:
-        # The socket is shut first: TLS that is cancelled would still wait for the other side.
+        # Not cancelled at once: a task that has not begun would leave its socket open.
         accepted = self._waiting.pop(task, None)
         if accepted is not None:
             with contextlib.suppress(OSError):
                 accepted.shutdown(socket.SHUT_RDWR)
-        task.cancel()
 
     async def _shake_hands(self, accepted: socket.socket) -> None:
         try:
