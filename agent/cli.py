@@ -5,15 +5,17 @@ from collections.abc import Sequence
 
 import typer
 
-from agent.commands import approvals, artifacts, identity, logs, moving, recalls, transfers
-from agent.commands.application import root
-from agent.commands.terminal import ENVIRONMENT_PREFIX, PROGRAM
 from carnet.flow.commandline import new_app, run
 from carnet.flow.starting import begin_command, end_command
 
 
 def build_app() -> typer.Typer:
     """Return the whole command line."""
+    # Imported here, once `main` has prepared the process for it.
+    from agent.commands import approvals, artifacts, identity, logs, moving, recalls, transfers
+    from agent.commands.application import root
+    from agent.commands.terminal import ENVIRONMENT_PREFIX
+
     app = new_app(
         "Move container images and patches across borders: sealed, checked on receipt, logged with proof.",
         environment_prefix=ENVIRONMENT_PREFIX,
@@ -27,6 +29,8 @@ def build_app() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
     begin_command()
+    from agent.commands.terminal import PROGRAM
+
     status = run(build_app(), PROGRAM, sys.argv[1:] if arguments is None else arguments)
     end_command()
     sys.exit(status)

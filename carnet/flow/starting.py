@@ -16,6 +16,8 @@ from typing import Final
 
 _AUTHORITIES: Final = "SSL_CERT_FILE"
 """The variable that tells OpenSSL which file of authorities to read by itself."""
+_PLUGINS: Final = "PYDANTIC_DISABLE_PLUGINS"
+"""The variable that keeps pydantic from reading the metadata of every installed distribution; we have no plugins for it."""
 _ALLOCATIONS: Final = 100_000
 """New objects between two looks at the youngest of them, in a command that ends soon; Python's own number is 700."""
 
@@ -24,6 +26,7 @@ def begin_command() -> None:
     """Prepare this process for one command: called before it imports what it needs."""
     gc.set_threshold(_ALLOCATIONS)
     os.environ.setdefault(_AUTHORITIES, os.devnull)
+    os.environ.setdefault(_PLUGINS, "true")
 
 
 def end_command() -> None:
