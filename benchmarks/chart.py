@@ -14,6 +14,9 @@ _LABEL = 108
 _WIDTH = 760
 _PANEL = 250
 _GAP = 76
+_LINE = 16
+_WHOLE_FROM = 20_000_000
+"""Bytes from which megabytes are shown without a decimal."""
 _OURS, _OURS_LIGHT, _THEIRS, _INK, _FAINT = "#0b7285", "#99d3dd", "#adb5bd", "#212529", "#868e96"
 
 
@@ -29,12 +32,12 @@ class Panel:
         return round(value / self.most * _PANEL, 1) if self.most else 0.0
 
 
-def chart(titles: dict[str, str], groups: Sequence[Sequence[Row]], caption: str) -> str:
-    """Return the SVG; `caption` says the date and the machine."""
+def chart(titles: dict[str, str], groups: Sequence[Sequence[Row]], captions: Sequence[str]) -> str:
+    """Return the SVG; `captions` are lines that say the date and the machine."""
     rows = [row for group in groups for row in group]
     seconds = Panel(_LABEL, max((max(row.values.get("delivered_s", [0.0]) + row.values["wall_s"]) for row in rows), default=0.0))
     wire = Panel(_LABEL + _PANEL + _GAP, max((row.median("wire_bytes") for row in rows), default=0.0))
-    height = _HEAD + sum(_GROUP_HEAD + _STEP * len(group) for group in groups) + 44
+    height = _HEAD + sum(_GROUP_HEAD + _STEP * len(group) for group in groups) + _LINE * (len(captions) + 1) + 12
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui, sans-serif" font-size="12">',
@@ -54,7 +57,8 @@ def chart(titles: dict[str, str], groups: Sequence[Sequence[Row]], caption: str)
     out.append(
         _text(12, top + 18, "pale: until opened at the destination, all digests recomputed, read back", colour=_FAINT, size=11)
     )
-    out.append(_text(12, top + 34, caption, colour=_FAINT, size=11))
+    for number, caption in enumerate(captions, 1):
+        out.append(_text(12, top + 18 + _LINE * number, caption, colour=_FAINT, size=11))
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
@@ -76,7 +80,7 @@ def _bars(row: Row, top: int, seconds: Panel, wire: Panel) -> list[str]:
     out.append(_text(end + 5, base, f"{middle:.2f} s"))
     sent = row.median("wire_bytes")
     out.append(_rect(wire.left, top, wire.length(sent), colour))
-    out.append(_text(wire.left + wire.length(sent) + 5, base, f"{sent / 1e6:.0f} MB"))
+    out.append(_text(wire.left + wire.length(sent) + 5, base, f"{sent / 1e6:.{0 if sent >= _WHOLE_FROM else 1}f} MB"))
     return out
 
 

@@ -68,7 +68,7 @@ class _Session:
         self._rows = Rows()
         self._failures: list[str] = []
         self._is_whole = not arguments.quick and self._wanted >= _everything()
-        self._name = "latest" if self._is_whole else "quick" if arguments.quick else "partial"
+        self._name = "latest" if self._is_whole else "quick" if self._wanted >= _everything() else "partial"
 
     def run(self) -> int:
         """Measure, print, write."""
@@ -129,8 +129,8 @@ class _Session:
         directory = HERE / "results" if self._is_whole else self._bench.data
         write_results(directory / f"{self._name}.json", self._head, self._rows)
         if groups:
-            caption = f"{self._head['at'][:10]}; {self._head['machine']}; {self._head['network']['short']}; {self._runs} runs"
-            (directory / f"{self._name}.svg").write_text(chart(TITLES, groups, caption), encoding="utf-8")
+            captions = (f"{self._head['at'][:10]}, {self._runs} runs, {self._head['network']['short']}", self._head["machine"])
+            (directory / f"{self._name}.svg").write_text(chart(TITLES, groups, captions), encoding="utf-8")
         print(f"written: {(directory / self._name).relative_to(HERE.parent)}.json and .svg")
 
 
