@@ -74,7 +74,7 @@ class _Session:
         """Measure, print, write."""
         operations = [operation for operation in OPERATIONS if operation.name in self._wanted]
         kinds = {operation.material for operation in operations} | ({"tree"} if "micro" in self._wanted else set())
-        _tell("making data, which is kept for the next time")
+        _tell("making data: minutes at the first time, then it is kept")
         materials = self._bench.materials(self._sizes, kinds)
         self._head["sizes"] = {kind: material.facts for kind, material in materials.items()}
         for operation in operations:

@@ -20,6 +20,7 @@ _SMALL_BYTES_MAX = 4 << 20
 EDITED_SHARE = 0.03
 REMOVED_SHARE = 0.025
 ADDED_SHARE = 0.07
+_PACKAGE_FILES_MAX = 100
 _LINE = b"a line that the next version has\n"
 _EPOCH = 1_700_000_000
 
@@ -32,8 +33,8 @@ class Found:
     size: int
 
     @property
-    def package(self) -> str:
-        """Its directory: what is added and removed as one."""
+    def directory(self) -> str:
+        """What it is in."""
         return self.path.rpartition("/")[0]
 
 
@@ -58,14 +59,13 @@ class Tree:
 def plan(found: Iterable[Found], size: int, files: int, seed: int = 3) -> Plan:
     """Choose about `files` files of `size` bytes together, whole packages where they are small, and the changes to them."""
     chosen = random.Random(seed)
-    packages: dict[str, list[Found]] = {}
-    large: list[Found] = []
-    for one in found:
-        (packages.setdefault(one.package, []) if one.size <= _SMALL_BYTES_MAX else large).append(one)
+    everything = list(found)
+    large = [one for one in everything if one.size > _SMALL_BYTES_MAX]
+    packages = _packages(one for one in everything if one.size <= _SMALL_BYTES_MAX)
     names = sorted(packages)
     chosen.shuffle(names)
     taken: list[Found] = []
-    took: list[str] = []
+    took: list[tuple[str, int]] = []
     while names and len(taken) < files and sum_of(taken) < size:
         took.append(names.pop())
         taken += packages[took[-1]]
@@ -82,6 +82,17 @@ def plan(found: Iterable[Found], size: int, files: int, seed: int = 3) -> Plan:
     while names and sum_of(added) < ADDED_SHARE * size:
         added += packages[names.pop()]
     return Plan(frozenset(one.path for one in taken), frozenset(kept) | {one.path for one in added}, edited)
+
+
+def _packages(files: Iterable[Found]) -> dict[tuple[str, int], list[Found]]:
+    """Return what is added and removed as one: the files of a directory, or so many of them if it has more."""
+    packages: dict[tuple[str, int], list[Found]] = {}
+    counts: dict[str, int] = {}
+    for one in files:
+        number = counts.get(one.directory, 0)
+        counts[one.directory] = number + 1
+        packages.setdefault((one.directory, number // _PACKAGE_FILES_MAX), []).append(one)
+    return packages
 
 
 def sum_of(files: Iterable[Found]) -> int:

@@ -35,6 +35,15 @@ def test_the_next_version_edits_some_files_and_adds_and_removes_whole_packages()
     assert all(len([path for path in removed if path.startswith(f"{one.rpartition('/')[0]}/")]) == 10 for one in removed)
 
 
+def test_a_large_directory_comes_and_goes_in_pieces():
+    found = [Found(f"/usr/share/all/f{number:05d}", 1_000) for number in range(10_000)]
+
+    planned = plan(found, size=2_000_000, files=2_000)
+
+    assert len(planned.first) == 2_000
+    assert len(planned.second - planned.first) == 200
+
+
 def test_a_machine_with_too_few_files_gives_what_it_has():
     assert len(plan(machine(packages=5), size=1 << 40, files=1_000_000).first) == 60
 
