@@ -35,6 +35,8 @@ class Sample:
 
     wall_s: float
     cpu_s: float
+    client_cpu_s: float
+    """The part of it that the near end took."""
     wire_bytes: int
     rss_bytes: int
     started_at: float
@@ -87,11 +89,13 @@ def measure(network: Network, command: Command, server: Server, log: Path) -> Sa
     process.returncode = os.waitstatus_to_exitcode(status)
     _check(process, command, log)
     _settle(server, kin)
-    far_cpu_s = cpu_s(server.pid) - before
+    client_cpu_s = usage.ru_utime + usage.ru_stime
+    server_cpu_s = cpu_s(server.pid) - before
     sent = [new - old for new, old in zip(network.counters(), wire, strict=True)]
     return Sample(
         wall_s=wall_s,
-        cpu_s=usage.ru_utime + usage.ru_stime + far_cpu_s,
+        cpu_s=client_cpu_s + server_cpu_s,
+        client_cpu_s=client_cpu_s,
         wire_bytes=max(sent),
         rss_bytes=max(peak, peak_bytes(server.pid)),
         started_at=started_at,

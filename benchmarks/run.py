@@ -33,6 +33,7 @@ HERE = Path(__file__).resolve().parent
 TITLES = {operation.name: operation.title for operation in OPERATIONS}
 _SCRATCH = "scratch-"
 _READ_BYTES = 8 << 20
+_LOAD_MAX = 0.5
 
 
 def main() -> int:
@@ -52,6 +53,8 @@ def main() -> int:
         bench = Bench(data, scratch, network, make_pki(scratch / "pki", network.address))
         head = _head(arguments.runs, network.says, tools)
         print(f"{head['at']}  {head['machine']}\nnetwork: {network.says}\n", flush=True)
+        if head["load"] > _LOAD_MAX:
+            _tell(f"WARNING: other work runs on this machine (load {head['load']:.1f}): the times below say little")
         return _Session(bench, arguments, head, tools).run()
 
 
@@ -171,6 +174,7 @@ def _head(runs: int, network: str, tools: dict[str, type[Tool]]) -> dict[str, An
         f"{platform.python_version()}, kernel {kernel_name()}",
         "network": {"short": network.partition(";")[0], "says": network},
         "runs": runs,
+        "load": round(os.getloadavg()[0], 2),
         "versions": {name: version(tool) for name, tool in tools.items()},
         "sizes": {},
     }
