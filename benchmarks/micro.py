@@ -38,7 +38,7 @@ class Timed:
 def measure_parts(source: Path, rounds: int = _ROUNDS) -> list[dict[str, object]]:
     """Time each part `rounds` times on the start of `source`; return name, unit and the amounts a second of every round.
 
-    Seconds are processor time of this thread: nothing here waits, and another process beside it costs less truth so.
+    Seconds are processor time of this thread: nothing here waits, so that other work on the machine disturbs little.
     """
     with source.open("rb") as read:
         data = read.read(_BUFFER_BYTES)
