@@ -10,6 +10,7 @@ import platform
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -112,7 +113,7 @@ class _Session:
         """Take one run; a tool that fails is told of and does not stop the others."""
         try:
             values = call()
-        except Failed as failure:
+        except (Failed, OSError, subprocess.CalledProcessError) as failure:
             self._failures.append(f"{operation} {tool.name}: {failure}")
             _tell(f"FAILED {self._failures[-1]}")
             return
