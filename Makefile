@@ -37,11 +37,11 @@ test-full: $(STAMP)  ## all tests with their whole counts
 check: lint types arch docs  ## what to run before a commit: all but the slow tests
 	$(BIN)/python -m pytest -q -m "not full" tests/carnet tests/agent tests/gateway
 
-bench: $(STAMP)  ## the figures of the README, measured here
-	$(BIN)/python benchmarks/run.py
+bench: $(STAMP)  ## ours beside the rivals, measured here; writes benchmarks/results
+	$(BIN)/python -m benchmarks.run
 
-bench-quick: $(STAMP)  ## the same on small data, to see that the benchmarks run
-	$(BIN)/python benchmarks/run.py --quick
+bench-quick: $(STAMP)  ## the same on small data in about two minutes
+	$(BIN)/python -m benchmarks.run --quick
 
 fuzz: $(STAMP)  ## mutate the test vectors at every parser of outside bytes for FUZZ_SECONDS
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)

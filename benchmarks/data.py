@@ -1,30 +1,44 @@
-"""Data for the benchmarks, made with a fixed seed from files of this machine: similar on any machine, equal on one."""
+"""Files of one size for the benchmarks, made with a fixed seed: one that nothing can compress, and one half of machine files."""
 
 import os
 import random
-import shutil
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-_ROOTS = ("/usr/lib", "/usr/share", "/usr/bin", str(Path(os.__file__).parent))
+_BLOCK_BYTES = 1 << 20
 _FILE_BYTES_MAX = 64 << 20
-_NOISE_BYTES = 1 << 20
+
+
+def machine_roots() -> list[Path]:
+    """Return the directories of this machine whose files are the stuff of all data: like those of a container's root."""
+    python = (Path(os.__file__).parent, Path(sysconfig.get_path("purelib")))
+    return [root for root in (Path("/usr/bin"), Path("/usr/lib"), Path("/usr/share"), *python) if root.is_dir()]
 
 
 def machine_files() -> Iterator[Path]:
-    """Yield readable regular files of this machine in a fixed order."""
-    for root in _ROOTS:
+    """Yield readable regular files of this machine, each once, in a fixed order."""
+    seen: set[str] = set()
+    for root in machine_roots():
         for directory, names, files in os.walk(root):
-            names.sort()
+            names[:] = sorted(name for name in names if f"{directory}/{name}" not in seen)
+            seen.update(f"{directory}/{name}" for name in names)
             for name in sorted(files):
                 path = Path(directory, name)
-                if (
-                    path.is_file()
-                    and not path.is_symlink()
-                    and os.access(path, os.R_OK)
-                    and path.stat().st_size <= _FILE_BYTES_MAX
-                ):
+                if _is_usable(path):
                     yield path
+
+
+def incompressible_file(path: Path, size: int, seed: int = 1) -> Path:
+    """Write `size` bytes of noise, the same at every machine; return `path`, which is kept if it is there."""
+    if path.exists() and path.stat().st_size == size:
+        return path
+    noise = random.Random(seed)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as out:
+        for start in range(0, size, _BLOCK_BYTES):
+            out.write(noise.randbytes(min(_BLOCK_BYTES, size - start)))
+    return temporary.rename(path)
 
 
 def mixed_file(path: Path, size: int, seed: int = 1) -> Path:
@@ -37,38 +51,12 @@ def mixed_file(path: Path, size: int, seed: int = 1) -> Path:
     with temporary.open("wb") as out:
         while written < size:
             for source in machine_files():
-                for block in (source.read_bytes(), noise.randbytes(min(_NOISE_BYTES, source.stat().st_size))):
+                for block in (source.read_bytes(), noise.randbytes(min(_BLOCK_BYTES, source.stat().st_size))):
                     written += out.write(block[: size - written])
                 if written >= size:
                     break
-    temporary.rename(path)
-    return path
+    return temporary.rename(path)
 
 
-def tree(path: Path, size: int) -> Path:
-    """Copy files of this machine into a directory until it has `size` bytes; names are numbered."""
-    if (path / ".complete").exists():
-        return path
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    copied = 0
-    for number, source in enumerate(machine_files()):
-        if copied >= size:
-            break
-        target = path / f"{number % 97:02d}" / f"{number:06d}-{source.name}"
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, target)
-        copied += source.stat().st_size
-    (path / ".complete").touch()
-    return path
-
-
-def change_files(path: Path, share: float, seed: int = 2) -> tuple[int, int]:
-    """Insert a line into the middle of a share of the files; return how many files and bytes they have."""
-    chosen = random.Random(seed)
-    files = sorted(one for one in path.rglob("*") if one.is_file() and one.name != ".complete")
-    changed = [one for one in files if chosen.random() < share]
-    for one in changed:
-        data = one.read_bytes()
-        one.write_bytes(data[: len(data) // 2] + b"a line that is new\n" + data[len(data) // 2 :])
-    return len(changed), sum(one.stat().st_size for one in changed)
+def _is_usable(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and os.access(path, os.R_OK) and path.stat().st_size <= _FILE_BYTES_MAX
