@@ -14,7 +14,7 @@ import hashlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from carnet.chunking import AVERAGES, ChunkSizes
@@ -30,6 +30,7 @@ from carnet.suites import segment_id
 
 _AHEAD: Final = 6
 _KEPT: Final = 16
+_WRITTEN_AT_ONCE: Final = 256
 
 Fetch = Callable[[SegmentId], Awaitable[bytes]]
 """Returns the sealed bytes of a segment; whoever opens checks them against the id."""
@@ -59,11 +60,14 @@ class NullWriter:
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """Consecutive raw bytes of one segment that belong to one part."""
+    """Consecutive raw bytes of one segment that belong to one part, by their numbers."""
 
-    segment: int
+    part: int
+    segment: int | None
     start: int
     length: int
+    is_last: bool = False
+    """Whether the part ends with it."""
 
 
 async def open_index(
@@ -126,12 +130,29 @@ async def open_parts(
     writer_of: Callable[[Part], PartWriter],
     progress: Progress,
 ) -> None:
-    """Write every part of `index`, in order, through the writers that `writer_of` returns; verify each part's digest."""
+    """Write every part of `index`, in order, through the writers that `writer_of` returns; verify each part's digest.
+
+    Segments are fetched ahead across the ends of parts, and what is open already is written in one go: a directory of small files
+    takes no longer than one file of its size.
+    """
     opened = _OpenedSegments(index, fetch, suite, progress)
+    writing = _Writing(index, writer_of)
+    following = _slices(index)
+    ahead: deque[_Slice] = deque()
     try:
-        for number, entry in enumerate(index.parts):
-            writer = await asyncio.to_thread(writer_of, entry.part)
-            await _write_part(opened, entry.part, _slices(index, number), writer, progress)
+        while True:
+            while opened.has_room(ahead) and (found := next(following, None)) is not None:
+                opened.want(found)
+                ahead.append(found)
+            if not ahead:
+                break
+            ready = [(ahead[0], await opened.raw(ahead.popleft()))]
+            while ahead and len(ready) < _WRITTEN_AT_ONCE and opened.is_open(ahead[0]):
+                ready.append((ahead[0], await opened.raw(ahead.popleft())))
+            await asyncio.to_thread(writing.take, ready)
+            for piece, _ in ready:
+                opened.release(piece)
+                progress.read(piece.length)
     finally:
         await opened.close()
 
@@ -142,47 +163,51 @@ def check_id(suite: int, identifier: SegmentId, sealed: bytes) -> None:
         raise IntegrityError("E-SEGMENT-CORRUPT", f"segment {identifier}: {len(sealed)} bytes do not hash to its id")
 
 
-def _slices(index: Index, number: int) -> Iterator[_Slice]:
-    """Yield where a part's bytes are, in order, one slice an extent."""
-    for extent in index.part_extents(number):
-        entry = index.segments[extent.segment]
-        yield _Slice(extent.segment, entry.chunk_offset(extent.first), entry.run_bytes(extent.first, extent.chunks))
+def _slices(index: Index) -> Iterator[_Slice]:
+    """Yield where the bytes of all parts are, in order, one slice an extent; a part without bytes has one slice of none."""
+    for number in range(len(index.parts)):
+        found = _Slice(number, None, 0, 0)
+        for extent in index.part_extents(number):
+            if found.segment is not None:
+                yield found
+            entry = index.segments[extent.segment]
+            start, length = entry.chunk_offset(extent.first), entry.run_bytes(extent.first, extent.chunks)
+            found = _Slice(number, extent.segment, start, length)
+        yield replace(found, is_last=True)
 
 
-async def _write_part(
-    opened: "_OpenedSegments", part: Part, slices: Iterator[_Slice], writer: PartWriter, progress: Progress
-) -> None:
-    hasher = hashlib.sha256()
+class _Writing:
+    """The part that is being written; its calls come from one thread at a time, in order."""
 
-    def take(data: memoryview) -> None:
-        hasher.update(data)
-        writer.write(data)
+    def __init__(self, index: Index, writer_of: Callable[[Part], PartWriter]) -> None:
+        self._index = index
+        self._writer_of = writer_of
+        self._writer: PartWriter | None = None
+        self._hasher = hashlib.sha256()
+        self._written = 0
 
-    ahead: deque[_Slice] = deque()
-    written = 0
-    exhausted = False
-    while True:
-        while not exhausted and opened.has_room(ahead):
-            following = next(slices, None)
-            if following is None:
-                exhausted = True
-            else:
-                opened.want(following.segment)
-                ahead.append(following)
-        if not ahead:
-            break
-        piece = ahead.popleft()
-        raw = await opened.raw(piece.segment)
-        await asyncio.to_thread(take, memoryview(raw)[piece.start : piece.start + piece.length])
-        opened.release(piece.segment)
-        written += piece.length
-        progress.read(piece.length)
-    digest = Digest.from_raw(hasher.digest())
-    if digest != part.digest or written != part.size:
-        raise IntegrityError(
-            "E-DIGEST", f"{part.role} {part.digest} of {part.size} bytes came out as {digest} of {written} bytes"
-        )
-    await asyncio.to_thread(writer.close)
+    def take(self, pieces: Sequence[tuple[_Slice, bytes]]) -> None:
+        """Write slices of these segments; raise `IntegrityError` E-DIGEST for a part that is not what it says."""
+        for piece, raw in pieces:
+            part = self._index.parts[piece.part].part
+            if self._writer is None:
+                self._writer, self._hasher, self._written = self._writer_of(part), hashlib.sha256(), 0
+            if piece.length:
+                data = memoryview(raw)[piece.start : piece.start + piece.length]
+                self._hasher.update(data)
+                self._writer.write(data)
+                self._written += piece.length
+            if piece.is_last:
+                self._check(part)
+                self._writer.close()
+                self._writer = None
+
+    def _check(self, part: Part) -> None:
+        digest = Digest.from_raw(self._hasher.digest())
+        if digest != part.digest or self._written != part.size:
+            raise IntegrityError(
+                "E-DIGEST", f"{part.role} {part.digest} of {part.size} bytes came out as {digest} of {self._written} bytes"
+            )
 
 
 class _OpenedSegments:
@@ -203,20 +228,31 @@ class _OpenedSegments:
         """Tell whether another slice may be looked at: few distinct segments and not too many slices wait."""
         return len(self._needed) < _AHEAD and len(ahead) < _AHEAD * 256
 
-    def want(self, number: int) -> None:
-        """Start fetching the segment unless it is here or on its way."""
+    def want(self, piece: _Slice) -> None:
+        """Start fetching the slice's segment unless it is here or on its way."""
+        number = piece.segment
+        if number is None:
+            return
         self._needed[number] = self._needed.get(number, 0) + 1
         if number in self._tasks:
             self._tasks.move_to_end(number)
             return
         self._tasks[number] = asyncio.create_task(self._open(number))
 
-    async def raw(self, number: int) -> bytes:
-        """Return the segment's plaintext."""
-        return await self._tasks[number]
+    def is_open(self, piece: _Slice) -> bool:
+        """Tell whether the slice's segment is here and right, so that `raw` has it at once."""
+        task = None if piece.segment is None else self._tasks[piece.segment]
+        return task is None or (task.done() and not task.cancelled() and task.exception() is None)
 
-    def release(self, number: int) -> None:
-        """Say that one slice of the segment is written; forget old segments that nobody needs."""
+    async def raw(self, piece: _Slice) -> bytes:
+        """Return the plaintext of the slice's segment."""
+        return b"" if piece.segment is None else await self._tasks[piece.segment]
+
+    def release(self, piece: _Slice) -> None:
+        """Say that a slice is written; forget old segments that nobody needs."""
+        number = piece.segment
+        if number is None:
+            return
         self._needed[number] -= 1
         if self._needed[number] == 0:
             del self._needed[number]
