@@ -127,17 +127,23 @@ class Release:
         transfer, destination = parse_delivery_key(key)
         services = self._services
         bundle = services.trust.ground(destination)
-        waiting, current, begun = await services.catalog.read(
-            lambda tx: (
-                _is_released(tx, transfer, destination),
+
+        def look(tx: Transaction) -> tuple[bool, bool] | None:
+            if not _is_released(tx, transfer, destination):
+                return None  # recalled meanwhile: what the rest would read is gone
+            current = (
                 is_current(tx, services, bundle, transfer, Gate.RELEASE, destination)
                 and is_approved(tx, services, bundle, transfer, destination)
-                and is_wrapped_well(tx, services, transfer, destination),
-                tx.document(transfer, documents.key_sent_name(destination)) is not None,
+                and is_wrapped_well(tx, services, transfer, destination)
             )
-        )
-        if not waiting or current:
-            return waiting
+            return current, tx.document(transfer, documents.key_sent_name(destination)) is not None
+
+        found = await services.catalog.read(look)
+        if found is None:
+            return False
+        current, begun = found
+        if current:
+            return True
         judgement, bundle = await self._judge(transfer, destination)
         if begun and judgement.outcome is not Outcome.ALLOW and not judgement.decision.is_satisfiable:
             reason = judgement.views[0].text

@@ -32,6 +32,8 @@ from tests.simulation.network import Request
 from tests.simulation.prepared import World
 from tests.simulation.site import LOG, STORE, Site
 
+RETRY = "retry when policy permits"
+"""What a delivery says that waits for a person, because its key may have left before policy turned stricter."""
 _WAITING_ORIGIN = frozenset({"received", "inspecting"})
 _WAITING_DESTINATION = frozenset({"released", "inspecting"})
 _GONE = frozenset({"cancelled", "expired", "denied", "recalled"})
@@ -314,6 +316,18 @@ class Invariants:
             if jobs:
                 return f"jobs at {site.name}: {jobs}"
         return ""
+
+    def for_a_person(self) -> list[TransferId]:
+        """Return the transfers of us that say they wait until somebody retries them."""
+        tx = self._transaction(self.sites["us"])
+        records = [] if tx is None else tx.transfers(limit=100)
+        return [
+            record.id
+            for record in records
+            if tx is not None
+            and record.role == "origin"
+            and any(one.state == "released" and RETRY in (one.error or "") for one in tx.deliveries(record.id))
+        ]
 
     def waiting(self) -> str:
         return self.unsettled()

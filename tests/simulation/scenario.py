@@ -17,7 +17,7 @@ from carnet.errors import CarnetError
 from carnet.transfer import DELIVERY_SETTLED, ORIGIN_DECIDED
 from gateway import watching
 from tests.simulation import network as wire
-from tests.simulation.invariants import Invariants, Violation
+from tests.simulation.invariants import RETRY, Invariants, Violation
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Client, Network, Weather
 from tests.simulation.prepared import REPOSITORY, SealedPush, World
@@ -137,9 +137,11 @@ class Run:
             task.result()
 
     async def _until_settled(self) -> None:
-        """Wait until no transfer waits for a machine."""
+        """Wait until no transfer waits for a machine; what its sender gave up and says it waits for a person, one retries."""
         while waits := self.invariants.unsettled():
             self._require_sound()
+            for transfer in self.invariants.for_a_person():
+                await self._quietly(self._pusher().retry(transfer), f"retry {transfer[-4:]}")
             if self.loop.time() > _END_S:
                 raise Violation("termination", f"still {waits}")
             await asyncio.sleep(2.0)
@@ -286,8 +288,7 @@ class Pusher:
         while True:
             view = await client.show(self.sealed.transfer)
             held = view.state == "held" or any(
-                one.state in _HELD or (one.state == "released" and "retry when policy permits" in (one.error or ""))
-                for one in view.deliveries
+                one.state in _HELD or (one.state == "released" and RETRY in (one.error or "")) for one in view.deliveries
             )
             done = view.state in ORIGIN_DECIDED and (
                 view.state != "admitted" or all(one.state in DELIVERY_SETTLED for one in view.deliveries)
