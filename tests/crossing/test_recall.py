@@ -395,3 +395,18 @@ def make_overdue(tx: Transaction, transfer: TransferId) -> None:
     record = tx.transfer(transfer)
     assert record is not None
     tx.save_transfer(replace(record, expires_at=record.created_at))
+
+
+async def test_a_key_that_was_about_to_leave_when_it_was_recalled_leaves_no_work_behind(world: World, tmp_path: Path) -> None:
+    """The recall destroys the kept release; the job that was to send it finds nothing to do, and is no defect."""
+    result = await world.push(f"file:{noise(tmp_path / 'a', 300_000)}", "eu:app:v1")
+    await recalled(world, NAME)
+    await world.us.stop()
+    async with open_site(world.us.directory) as site:
+        await site.catalog.write(lambda tx: tx.queue_job("send-key", f"{result.view.transfer}/eu"))
+    await world.us.start()
+
+    async with asyncio.timeout(DEADLINE_S), open_site(world.us.directory) as site:
+        while left := [one for one in await site.catalog.read(lambda tx: tx.tally_jobs()) if one.kind == "send-key"]:
+            assert not left[0].failing, left
+            await asyncio.sleep(0.05)
