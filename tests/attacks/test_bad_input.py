@@ -214,7 +214,8 @@ async def test_segments_under_another_id_cut_or_endless_are_refused_and_not_kept
     async with open_session(world.us.agent) as session:
         refused: list[str] = []
 
-        async def put(transfer: Any, segment: SegmentId, body: bytes, row: bytes | None = None) -> bool:
+        async def put(transfer: Any, segment: SegmentId, buffer: memoryview, row: bytes | None = None) -> bool:
+            body = bytes(buffer)
             for bad in (body[:-1], body + b"\0", body[::-1], b"", segment_of(body).encode()):
                 with pytest.raises(CarnetError) as caught:
                     await session.client.put_segment(transfer, segment, bad, row)
