@@ -163,7 +163,9 @@ async def serve(
             sequencer = group.create_task(log.run())
             working = group.create_task(worker.run())
             watch = RevocationWatch(trust, peers.on_our_lanes, peers.client)
-            keeping = group.create_task(_keep(upkeep, services, Expire(services), watch.heard))
+            # Before it is said that we serve: SIGHUP ends a process that does not listen for it.
+            asked = _hangups()
+            keeping = group.create_task(_keep(upkeep, services, Expire(services), watch.heard, asked))
             watching = group.create_task(peers.run())
             following = group.create_task(watch.run())
             try:
@@ -316,12 +318,11 @@ def _log_change(change: StateChange) -> None:
     )
 
 
-async def _keep(upkeep: Maintenance, services: Services, expire: Expire, heard: asyncio.Event) -> None:
-    """Run every kind of upkeep at intervals, and at once on SIGHUP; what fails is logged and tried again.
+async def _keep(upkeep: Maintenance, services: Services, expire: Expire, heard: asyncio.Event, asked: asyncio.Event) -> None:
+    """Run every kind of upkeep at intervals, and at once when `asked` (SIGHUP); what fails is logged and tried again.
 
     The first round waits a moment for a peer: what it signs by a wrong clock would bind this site until that time comes.
     """
-    asked = _hangups()
     with suppress(TimeoutError):
         await asyncio.wait_for(heard.wait(), _FIRST_HEARING_S)
     while True:
