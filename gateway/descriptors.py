@@ -12,8 +12,8 @@ from typing import Final
 FILES: Final = 512
 """Open files of a site besides its callers' connections: catalog, store, log, connections to peers, segments being read."""
 CONNECTIONS_MIN: Final = 16
-EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors of the system that pass when others have given back what they hold."""
+OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""What the system says when there is no open file left; it passes when others are closed."""
 
 
 def connections_that_fit(connections: int, handshakes: int) -> int:

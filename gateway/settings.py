@@ -116,7 +116,7 @@ class Limits(_Section):
     pull_grace_hours: Annotated[int, Field(ge=0, le=168)] = 24
     """Hours for which pulls go on after the trust bundle or a revocation set expired; controlled content has none."""
     connections_max: Annotated[int, Field(ge=1)] = 1_024
-    """Open connections in all."""
+    """Open connections in all; one more closes the oldest that is idle and was never authenticated, else itself."""
     handshakes_max: Annotated[int, Field(ge=1)] = 256
     """Connections in their TLS handshake at once; one more closes the one that has waited longest."""
     connections_per_identity_max: Annotated[int, Field(ge=1)] = 64

@@ -9,12 +9,13 @@ Source:     asyncio's `connect_accepted_socket`; a listener that does TLS itself
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Final
 
-from gateway.descriptors import EXHAUSTED
+from gateway.descriptors import OUT_OF_FILES
 from gateway.http.bounds import Bounds
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
@@ -23,7 +24,8 @@ _BACKLOG: Final = 512
 _AT_ONCE: Final = 32
 """Connections taken in before others have their turn."""
 _REST_S: Final = 1.0
-"""How long nothing is taken in when the system has no open file left for it."""
+"""How long nothing is taken in when the system has no open file or no memory left for it."""
+_EXHAUSTED: Final = OUT_OF_FILES | {errno.ENOBUFS, errno.ENOMEM}
 
 
 class Doorkeeper:
@@ -42,6 +44,8 @@ class Doorkeeper:
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
         self._waiting: dict[asyncio.Task[None], socket.socket] = {}
         """Connections in their handshake, the oldest first."""
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Handshakes that were broken off and are not over yet."""
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -72,15 +76,9 @@ class Doorkeeper:
     async def end(self) -> None:
         """Listen no more, break off every handshake and wait until each is over."""
         self.close()
-        tasks = list(self._waiting)
-        for task in tasks:
-            self._break_off(task)
-        if tasks:
-            # One that was about to begin may not notice that its socket is shut.
-            _, deaf = await asyncio.wait(tasks, timeout=self._close_s)
-            for task in deaf:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        while self._waiting:
+            self._break_off(next(iter(self._waiting)))
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
@@ -88,9 +86,9 @@ class Doorkeeper:
                 accepted, _ = listener.accept()
             except OSError as error:
                 # All else is about the one connection, which is gone already, or says that there is none.
-                if error.errno not in EXHAUSTED:
+                if error.errno not in _EXHAUSTED:
                     return
-                get_logger().warning(events.CONNECTION_CUT, reason="open_files", error=error.strerror)
+                get_logger().warning(events.CONNECTION_CUT, reason="exhausted", error=error.strerror)
                 self._loop.remove_reader(listener)
                 self._resting[listener] = self._loop.call_later(_REST_S, self._resume, listener)
                 return
@@ -108,11 +106,13 @@ class Doorkeeper:
         self._waiting[self._loop.create_task(self._shake_hands(accepted))] = accepted
 
     def _break_off(self, task: asyncio.Task[None]) -> None:
-        # Not cancelled at once: a task that has not begun would leave its socket open.
-        accepted = self._waiting.pop(task, None)
-        if accepted is not None:
-            with contextlib.suppress(OSError):
-                accepted.shutdown(socket.SHUT_RDWR)
+        """Shut the socket, which ends the handshake; cancel one that does not notice, because it was only about to begin."""
+        accepted = self._waiting.pop(task)
+        self._leaving.add(task)
+        with contextlib.suppress(OSError):
+            accepted.shutdown(socket.SHUT_RDWR)
+        # Not at once: a task that has not begun would leave its socket open.
+        self._loop.call_later(self._close_s, task.cancel)
 
     async def _shake_hands(self, accepted: socket.socket) -> None:
         try:
@@ -130,3 +130,4 @@ class Doorkeeper:
             task = asyncio.current_task()
             if task is not None:
                 self._waiting.pop(task, None)
+                self._leaving.discard(task)

@@ -13,7 +13,7 @@ from aiohttp import web
 from carnet.errors import CarnetError, InternalError, Unavailable
 from carnet.paths import PROBLEM_TYPE, REQUEST_HEADER
 from carnet.problems import problem_of
-from gateway.descriptors import EXHAUSTED
+from gateway.descriptors import OUT_OF_FILES
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 
@@ -45,6 +45,6 @@ async def guard(
         if isinstance(error, ConnectionError) and not is_connected():
             raise
         get_logger().error(events.REQUEST_FAILED, request=request_id, exc_info=True)
-        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+        if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
             return Unavailable("E-BUSY", "the gateway has no open file left for this request", limit="open_files")
         return InternalError("E-INTERNAL", f"the gateway failed; its log has the cause under request {request_id}")

@@ -83,8 +83,8 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
     settings.metrics.connections.set_function(lambda: connections.open_connections)
     settings.metrics.bytes_in_flight.set_function(lambda: admission.in_flight)
     doorkeeper = Doorkeeper(connections, tls.context, settings.bounds, close_s=_CLOSE_S)
-    await _listen(doorkeeper, settings)
     try:
+        await _listen(doorkeeper, settings)
         ready(doorkeeper.addresses[0][1])
         get_logger().info(events.SERVER_LISTENED, addresses=doorkeeper.addresses)
 
@@ -100,13 +100,12 @@ async def serve(gateway: Gateway, settings: ServerSettings, *, ready: Callable[[
 
 
 async def _listen(doorkeeper: Doorkeeper, settings: ServerSettings) -> None:
-    """Listen on each address; on failure on none."""
+    """Listen on each address."""
     port_for_any = 0
     for host, port in settings.addresses:
         try:
             await doorkeeper.listen(host, port or port_for_any)
         except OSError as error:
-            doorkeeper.close()
             raise CallerError("E-CONFIG", f"cannot listen on {host}:{port}: {error.strerror or type(error).__name__}") from None
         if not port:
             port_for_any = doorkeeper.addresses[-1][1]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from carnet.flow.starting import quick_imports
+from carnet.flow.starting import begin_command, quick_imports
 
 
 def importable(name):
@@ -44,3 +44,18 @@ def test_a_failed_import_leaves_it_so_too_and_who_collects_nothing_goes_on_so(mo
         gc.unfreeze()
 
     assert "rich" not in sys.modules
+
+
+def test_a_command_reads_no_authorities_and_looks_for_garbage_rarely(monkeypatch):
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "said by the user")
+    before = gc.get_threshold()
+    try:
+        begin_command()
+
+        assert gc.get_threshold()[0] > before[0]
+        assert os.environ["SSL_CERT_FILE"] == os.devnull
+        assert os.environ["PYDANTIC_DISABLE_PLUGINS"] == "said by the user"
+    finally:
+        gc.set_threshold(*before)
+        os.environ.pop("SSL_CERT_FILE", None)

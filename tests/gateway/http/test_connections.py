@@ -110,6 +110,16 @@ async def test_a_server_that_stops_does_not_wait_for_handshakes(tmp_path):
         assert await wire.is_closed()
 
 
+async def test_a_handshake_that_was_pushed_out_is_over_when_the_server_has_stopped(tmp_path):
+    before = asyncio.all_tasks()
+    async with running(tmp_path, bounds=Bounds(handshakes_max=1, handshake_s=60)) as world:
+        for _ in range(20):
+            Wire(*await asyncio.open_connection("127.0.0.1", world.port))
+        await authenticated(world)
+
+    assert asyncio.all_tasks() == before
+
+
 async def test_a_slow_head_is_cut(tmp_path):
     async with running(tmp_path, bounds=Bounds(header_s=0.2)) as world:
         silent, slow = await Wire.agent(world), await Wire.agent(world)
