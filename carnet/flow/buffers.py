@@ -1,6 +1,6 @@
 """Buffers that are used again: the memory of a pipeline is made once, not for each segment.
 
-Fresh memory costs the system a page fault for every 4 KiB that is touched, which for a segment costs as much as encrypting it.
+Fresh memory costs a page fault for every 4 KiB that is touched: a pass over the bytes that nobody asked for.
 
 Rules:      1. who takes a buffer gives it back once nobody reads it any more; one that is not given back is merely lost
             2. what a buffer held before is still in it: the taker knows how much of it he has written

@@ -7,8 +7,8 @@ Rules:      1. the first place given for an id stays  2. beyond `capacity` ids t
 Layout:     slots (open addressing, ordinal + 1) -> ids (16 bytes each), places (64 bits each)
 Spec:       docs/formats.md section "Chunk ids"
 Example:    >>> table = ChunkTable()
-            >>> table.add(bytes(16), 7); table.find(bytes(16)), table.find(bytes([1] * 16))
-            (7, None)
+            >>> table.find_or_add(bytes(16), 7), table.find_or_add(bytes(16), 8), table.find_or_add(bytes([1] * 16), 9)
+            (7, 7, 9)
 """
 
 from array import array
@@ -34,17 +34,6 @@ class ChunkTable:
     def __len__(self) -> int:
         return len(self._places)
 
-    def find(self, chunk: bytes) -> int | None:
-        """Return the place of the chunk with this id, or None."""
-        slots, mask = self._slots, len(self._slots) - 1
-        slot = int.from_bytes(chunk[:8], "big") & mask
-        while ordinal := slots[slot]:
-            start = (ordinal - 1) * CHUNK_ID_BYTES
-            if self._ids[start : start + CHUNK_ID_BYTES] == chunk:
-                return self._places[ordinal - 1]
-            slot = (slot + 1) & mask
-        return None
-
     def find_or_add(self, chunk: bytes, place: int) -> int:
         """Return the place of the chunk with this id; if there is none, remember `place` for it, unless the table is full."""
         slots, mask, ids, places = self._slots, len(self._slots) - 1, self._ids, self._places
@@ -61,10 +50,6 @@ class ChunkTable:
             if 2 * len(places) > len(slots):
                 self._grow()
         return place
-
-    def add(self, chunk: bytes, place: int) -> None:
-        """Remember `place` for this id unless one is known or the table is full."""
-        self.find_or_add(chunk, place)
 
     def _insert(self, chunk: bytes, ordinal: int) -> None:
         slots, mask = self._slots, len(self._slots) - 1

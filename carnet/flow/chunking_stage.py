@@ -144,7 +144,7 @@ class ChunkingStage:
         self.parts: list[PartPlaces] = []
         for number, segment in enumerate(known):
             for chunk, (identifier, _length) in enumerate(segment.row.chunks):
-                self._table.add(identifier, make_place(_OWN, number, chunk))
+                self._table.find_or_add(identifier, make_place(_OWN, number, chunk))
         for source, base in enumerate(bases, start=1):
             if base.same_lineage:
                 self._learn(source, base.index)
@@ -152,7 +152,7 @@ class ChunkingStage:
     def _learn(self, source: int, index: Index) -> None:
         for number, entry in enumerate(index.segments):
             for chunk in range(len(entry.chunk_lengths)):
-                self._table.add(entry.chunk_id(chunk), make_place(source, number, chunk))
+                self._table.find_or_add(entry.chunk_id(chunk), make_place(source, number, chunk))
 
     def run(self, parts: Iterable[PartInput]) -> None:
         """Process every part, then close the last segment. Raises what reading and checking raise."""

@@ -24,13 +24,14 @@ from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.index import SEGMENT_CHUNKS_MAX, Index, Part
 from carnet.index_pages import open_page
 from carnet.index_records import decode_index
-from carnet.limits import INDEX_CHUNKS_MAX, PARTS_MAX
+from carnet.limits import INDEX_CHUNKS_MAX, MIB, PARTS_MAX
 from carnet.segment import SegmentOpener
 from carnet.suites import segment_id
 
 _AHEAD: Final = 6
 _KEPT: Final = 16
-_WRITTEN_AT_ONCE: Final = 256
+_WRITTEN_AT_ONCE: Final = MIB
+"""Bytes of small slices that go to the writer in one call; more would let no segment go while the next could be fetched."""
 
 Fetch = Callable[[SegmentId], Awaitable[bytes]]
 """Returns the sealed bytes of a segment; whoever opens checks them against the id."""
@@ -132,8 +133,8 @@ async def open_parts(
 ) -> None:
     """Write every part of `index`, in order, through the writers that `writer_of` returns; verify each part's digest.
 
-    Segments are fetched ahead across the ends of parts, and what is open already is written in one go: a directory of small files
-    takes no longer than one file of its size.
+    Segments are fetched ahead across the ends of parts, and small slices that are open already are written in one go, so that a
+    directory of small files costs neither a round trip nor a change of thread for each.
     """
     opened = _OpenedSegments(index, fetch, suite, progress)
     writing = _Writing(index, writer_of)
@@ -147,7 +148,8 @@ async def open_parts(
             if not ahead:
                 break
             ready = [(ahead[0], await opened.raw(ahead.popleft()))]
-            while ahead and len(ready) < _WRITTEN_AT_ONCE and opened.is_open(ahead[0]):
+            length = ready[0][0].length
+            while ahead and (length := length + ahead[0].length) <= _WRITTEN_AT_ONCE and opened.is_open(ahead[0]):
                 ready.append((ahead[0], await opened.raw(ahead.popleft())))
             await asyncio.to_thread(writing.take, ready)
             for piece, _ in ready:
