@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tree import Tree
+from benchmarks.tree import Versions
 
 SHARES = (0.5, 0.25, 0.15, 0.1)
 """Of the tree's bytes, per layer from the base up."""
@@ -22,15 +22,6 @@ _BLOCK_BYTES = 1 << 20
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-
-
-@dataclass(frozen=True)
-class Images:
-    """Two layouts; the tags in them are `v1` and `v2`."""
-
-    first: Path
-    second: Path
-    facts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ def bounds(sizes: list[tuple[str, int]], shares: tuple[float, ...]) -> list[str]
     return result
 
 
-def make_images(directory: Path, tree: Tree) -> Images:
+def make_images(directory: Path, tree: Versions) -> Versions:
     """Write both layouts into `directory`, which is kept if it is complete."""
     record = directory / "facts.json"
     first, second = directory / "v1", directory / "v2"
@@ -70,10 +61,10 @@ def make_images(directory: Path, tree: Tree) -> Images:
             layer.path.unlink()
         facts["layers"], facts["layers_unchanged"] = len(old), REBUILT_FROM
         record.write_text(json.dumps(facts), encoding="ascii")
-    return Images(first, second, json.loads(record.read_text(encoding="ascii")))
+    return Versions(first, second, json.loads(record.read_text(encoding="ascii")))
 
 
-def _layers(directory: Path, tree: Tree) -> tuple[list[Layer], list[Layer]]:
+def _layers(directory: Path, tree: Versions) -> tuple[list[Layer], list[Layer]]:
     """Make all layers of the first version, and those of the second that it rebuilds; two at a time."""
     with tarfile.open(tree.first) as source:
         starts = bounds([(member.name, member.size) for member in source], SHARES)

@@ -21,7 +21,7 @@ from benchmarks.rivals.scp import Scp
 from benchmarks.rivals.skopeo import Skopeo
 from benchmarks.rivals.zstd_age_curl import ZstdAgeCurl
 from benchmarks.tool import Place, Tool
-from benchmarks.tree import make_tree
+from benchmarks.tree import Versions, make_tree
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,6 @@ class Sizes:
 
 FULL = Sizes(1 << 30, 1_075_000_000, 40_000, (1 << 30, 8 << 30))
 QUICK = Sizes(64 << 20, 64_000_000, 2_400, (32 << 20, 256 << 20))
-
-
-@dataclass(frozen=True)
-class Material:
-    """What an operation moves: both versions, a file or an OCI layout each."""
-
-    first: Path
-    second: Path
-    facts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -83,21 +74,19 @@ class Bench:
         self._network = network
         self._pki = pki
 
-    def materials(self, sizes: Sizes, wanted: set[str]) -> dict[str, Material]:
+    def materials(self, sizes: Sizes, wanted: set[str]) -> dict[str, Versions]:
         """Make the data of these kinds; what is there is kept."""
-        made: dict[str, Material] = {}
+        made: dict[str, Versions] = {}
         if "file" in wanted:
             path = incompressible_file(self.data / f"noise-{sizes.file >> 20}.bin", sizes.file)
-            made["file"] = Material(path, path, {"v1_bytes": sizes.file})
+            made["file"] = Versions(path, path, {"v1_bytes": sizes.file})
         if wanted & {"tree", "image"}:
-            tree = make_tree(self.data / f"tree-{sizes.tree // 1_000_000}", sizes.tree, sizes.tree_files)
-            made["tree"] = Material(tree.first, tree.second, tree.facts)
+            made["tree"] = make_tree(self.data / f"tree-{sizes.tree // 1_000_000}", sizes.tree, sizes.tree_files)
             if "image" in wanted:
-                images = make_images(self.data / f"image-{sizes.tree // 1_000_000}", tree)
-                made["image"] = Material(images.first, images.second, images.facts)
+                made["image"] = make_images(self.data / f"image-{sizes.tree // 1_000_000}", made["tree"])
         return made
 
-    def run(self, operation: Operation, tool: type[Tool], material: Material) -> dict[str, float]:
+    def run(self, operation: Operation, tool: type[Tool], material: Versions) -> dict[str, float]:
         """Run one operation with one tool at a fresh server; return the values by name. Raises `Failed`."""
 
         def steps(running: Tool, place: Place) -> dict[str, float]:

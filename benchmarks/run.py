@@ -21,13 +21,14 @@ from benchmarks.chart import chart
 from benchmarks.data import mixed_file
 from benchmarks.micro import measure_parts
 from benchmarks.network import open_network, remove_leftovers
-from benchmarks.operations import FULL, OPERATIONS, QUICK, TOOLS, Bench, Material, Operation, Sizes
+from benchmarks.operations import FULL, OPERATIONS, QUICK, TOOLS, Bench, Operation, Sizes
 from benchmarks.ours import Carnet
 from benchmarks.pki import make_pki
 from benchmarks.processes import Failed
 from benchmarks.results_file import Rows, write_results
 from benchmarks.table import table
 from benchmarks.tool import Tool, missing_packages, version
+from benchmarks.tree import Versions
 from carnet.chunking import kernel_name
 
 HERE = Path(__file__).resolve().parent
@@ -90,7 +91,7 @@ class _Session:
         self._report([operation.name for operation in operations])
         return 1 if self._failures else 0
 
-    def _compare(self, operation: Operation, material: Material) -> None:
+    def _compare(self, operation: Operation, material: Versions) -> None:
         """Let the tools take turns; who is first changes from round to round."""
         _read_all(material)
         tools = [tool for tool in operation.tools if tool.name in self._tools]
@@ -192,7 +193,7 @@ def _memory() -> str:
     return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.0f} GB"
 
 
-def _read_all(material: Material) -> None:
+def _read_all(material: Versions) -> None:
     """Bring the data into memory, so that no tool pays for the disk that another has read."""
     for top in (material.first, material.second):
         for path in [top, *top.rglob("*")]:

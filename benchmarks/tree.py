@@ -48,8 +48,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Tree:
-    """Both versions as tars, and what was made."""
+class Versions:
+    """What is moved: both versions, a file or an OCI layout each, and what was made."""
 
     first: Path
     second: Path
@@ -113,7 +113,7 @@ def add_file(out: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
     out.addfile(entry, io.BytesIO(data))
 
 
-def make_tree(directory: Path, size: int, files: int) -> Tree:
+def make_tree(directory: Path, size: int, files: int) -> Versions:
     """Write v1.tar and v2.tar into `directory`, which is kept if it is complete."""
     record = directory / "facts.json"
     first, second = directory / "v1.tar", directory / "v2.tar"
@@ -123,7 +123,7 @@ def make_tree(directory: Path, size: int, files: int) -> Tree:
         planned = plan([Found(str(path), path.stat().st_size) for path in machine_files()], size, files)
         facts = _write(planned, first, second)
         record.write_text(json.dumps(facts), encoding="ascii")
-    return Tree(first, second, json.loads(record.read_text(encoding="ascii")))
+    return Versions(first, second, json.loads(record.read_text(encoding="ascii")))
 
 
 def _write(planned: Plan, first: Path, second: Path) -> dict[str, int]:
