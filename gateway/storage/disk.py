@@ -9,9 +9,17 @@ Rules:      1. errors are `OSError`, as the system raises them  2. what was not 
 
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
+from gateway.descriptors import OUT_OF_FILES
+
+Result = TypeVar("Result")
+
+_PATIENCE_S: Final = 30.0
+_REST_S: Final = 0.05
 _FILE_MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 
@@ -72,12 +80,27 @@ class Disk(Protocol):
         ...
 
 
+def _patiently(call: Callable[[], Result]) -> Result:
+    """Return what `call` returns; while this process has no open file left, wait for one, since others are closed all the time.
+
+    Raises what `call` raises, that too once `_PATIENCE_S` is over.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return call()
+        except OSError as error:
+            if error.errno not in OUT_OF_FILES or time.monotonic() >= deadline:
+                raise
+        time.sleep(_REST_S)
+
+
 class SystemDisk:
     """Implements `Disk` on this machine's file systems."""
 
     def create(self, path: Path) -> int:
         """Make a new file; see `Disk.create`."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+        return _patiently(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
 
     def write(self, descriptor: int, data: memoryview) -> int:
         """Write the beginning of `data`; see `Disk.write`."""
@@ -93,7 +116,7 @@ class SystemDisk:
 
     def sync_directory(self, directory: Path) -> None:
         """Call fsync on the directory."""
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = _patiently(lambda: os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
         try:
             os.fsync(descriptor)
         finally:
@@ -117,7 +140,7 @@ class SystemDisk:
 
     def read(self, path: Path) -> bytes:
         """Read a file."""
-        return path.read_bytes()
+        return _patiently(path.read_bytes)
 
     def size(self, path: Path) -> int | None:
         """Return the size of a file, or None."""
@@ -128,7 +151,7 @@ class SystemDisk:
 
     def names(self, directory: Path) -> list[str]:
         """Return the names in a directory."""
-        return os.listdir(directory)  # noqa: PTH208 - names are all that is wanted, of perhaps a million files
+        return _patiently(lambda: os.listdir(directory))  # noqa: PTH208 - names are all that is wanted, of perhaps a million files
 
     def is_directory(self, path: Path) -> bool:
         """Tell whether there is a directory."""

@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from carnet.errors import CarnetError, InternalError, StorageFull
+from carnet.errors import CarnetError, InternalError, StorageFull, Unavailable
+from gateway.descriptors import OUT_OF_FILES
 from gateway.storage.disk import SYSTEM_DISK, Disk
 
 Step = Callable[[str], None]
@@ -40,6 +41,8 @@ class SyncFailure(SystemExit):
 
 def translate_disk_error(error: OSError, what: str) -> CarnetError:
     """Return our error for an operating system's error while `what` was written or read."""
+    if error.errno in OUT_OF_FILES:
+        return Unavailable("E-BUSY", f"no open file left for {what}", limit="open_files")
     if error.errno in _FULL:
         return StorageFull("E-DISK-FULL", f"no space left for {what}", retry_after_s=30)
     return InternalError("E-DISK", f"disk error at {what}: {os.strerror(error.errno or 0)}")

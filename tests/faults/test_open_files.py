@@ -25,6 +25,7 @@ async def test_a_gateway_out_of_open_files_goes_on_and_loses_nothing(served_bord
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{process.pid}/fd")) + spare, limits[1]))
     with contextlib.suppress(CarnetError):
         await border.world.push(f"file:{source}", "eu:app:v1", timeout_s=8)
+    assert process.returncode is None, "".join(served(border, "us").said[-20:])
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
     result = await border.world.push(f"file:{source}", "eu:app:v1")
 
@@ -33,4 +34,4 @@ async def test_a_gateway_out_of_open_files_goes_on_and_loses_nothing(served_bord
     await border.us.stop()
     await border.eu.stop()
     assert await verified_log(border.us)
-    assert (await verified_log(border.eu))["artifact-visible"] == 2
+    assert (await verified_log(border.eu))["artifact-visible"] in {2, 3}, "the second may have arrived at once, its answer lost"
