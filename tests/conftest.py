@@ -4,15 +4,16 @@ import os
 import shutil
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("sample", max_examples=40)
+# How fast examples are made is the machine's affair, and no test judges it.
+settings.register_profile("whole", suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("sample", settings.get_profile("whole"), max_examples=40)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let properties be tried on fewer examples where the whole counts are not asked for."""
-    if config.option.markexpr == "not full":
-        settings.load_profile("sample")
+    settings.load_profile("sample" if config.option.markexpr == "not full" else "whole")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -18,6 +18,8 @@ from tests.promises.border import Border
 from tests.promises.kills import noise, served
 
 MIB = 1 << 20
+STRANGER = "127.0.0.77"
+"""Where thousands of connections come from: on an address of their own they take no port that a site of another test wants."""
 SLACK = 96 * MIB
 """More than a serving process may grow: segments in flight, an index page or two, what the allocator keeps."""
 
@@ -113,7 +115,7 @@ async def idle(border: Border, count: int, stack: AsyncExitStack) -> None:
 
     async def open_one() -> None:
         async with at_once:
-            reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=context, local_addr=(STRANGER, 0))
             stack.callback(_abort, writer)
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
@@ -159,6 +161,7 @@ async def test_ten_thousand_sockets_that_say_nothing_keep_nobody_out(served_bord
         for _ in range(files_for(10_000)):
             one = stack.enter_context(socket.socket())
             one.setblocking(False)
+            one.bind((STRANGER, 0))
             one.connect_ex(("127.0.0.1", port))
         result = await served_border.world.push(f"file:{noise(tmp_path / 'more', 4_000_000)}", "app:v1")
         grown = served(served_border, "us").memory_peak - before
