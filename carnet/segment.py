@@ -107,7 +107,7 @@ class SegmentOpener:
             raise IntegrityError(
                 "E-FORMAT", f"payload of {len(payload)} bytes for a body of {body_length}, no padding rule gives that"
             )
-        if payload[end:] != _ZEROS[: len(payload) - end]:
+        if not _ZEROS.startswith(payload[end:]):  # two memoryviews are compared item by item
             raise IntegrityError("E-FORMAT", "segment padding is not zero")
         return bytes(decompress(codec, payload[_PAYLOAD_HEADER.size : end], raw_length))
 

@@ -20,6 +20,7 @@ from carnet.waybill import Origin
 from gateway import documents
 from gateway.commit import Commit
 from gateway.deciding import Judgement, judge_declaration, refused
+from gateway.lately import Lately
 from gateway.ownership import own_transfer
 from gateway.ports import Transaction
 from gateway.quotas import require_bytes, require_open
@@ -38,6 +39,7 @@ class Receive:
         """Use the site's services; `commit` ends a push."""
         self._services = services
         self._commit = commit
+        self._lately = Lately()
 
     async def declare(self, identity: SpiffeId, request: DeclareRequest) -> DeclareResponse:
         """Answer a declaration: advice, the transfer's id, what is already there, what may be built upon.
@@ -256,7 +258,8 @@ class Receive:
             step(ORIGIN, record.state, "segment")
             require_bytes(tx, bounds, record, len(data))
 
-        await self._services.catalog.read(may_come)
+        if not self._lately.has(identity, transfer):
+            await self._services.catalog.read(may_come)
         stored = StoredSegment(id=segment, size=len(data), row=row)
 
         def keep(tx: Transaction) -> bool:
@@ -274,10 +277,13 @@ class Receive:
         try:
             async with self._services.guard.holding(segment):
                 await self._services.store.put_if_absent(segment, data)
-                return await self._services.catalog.write(keep)
-        except CapacityError:
+                is_new = await self._services.catalog.write(keep)
+        except (CapacityError, Conflict, NotFound):
+            self._lately.forget(identity, transfer)
             await self._services.remove_unneeded([segment])
             raise
+        self._lately.remember(identity, transfer)
+        return is_new
 
 
 def _log_declared(tx: Transaction, record: TransferRecord) -> None:

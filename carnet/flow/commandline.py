@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.exceptions import Abort, TyperException
 
+from carnet.flow.event_loop import new_event_loop
+
 if TYPE_CHECKING:
     from carnet.errors import CarnetError
 
@@ -94,7 +96,8 @@ def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
         return await work
 
     try:
-        return asyncio.run(supervised())
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(supervised())
     except (asyncio.CancelledError, KeyboardInterrupt):
         # As an interruption itself it would end in the parser, which returns a bare 130.
         raise Abort from None

@@ -19,7 +19,6 @@ from typing import Any, Final, NoReturn, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
-import stamina
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.payload import Payload
@@ -163,12 +162,24 @@ class Link:
             NotAuthenticated: E-CERTIFICATE if it is not the gateway expected, or refused our certificate.
             PeerError: E-REQUEST if it does not keep to the protocol.
         """
+        deadline = asyncio.get_running_loop().time() + self._timeouts.retry_s
+        try:
+            reply = await self._attempt(call)
+        except Unavailable as error:
+            return await self._again(call, error, deadline)
+        self._answered()
+        return reply
+
+    async def _again(self, call: Call, first: Unavailable, deadline: float) -> Reply:
+        """Return the answer to `call`, which failed with `first` once and is tried until `deadline` (on the loop's clock)."""
+        import stamina  # nearly every command ends without
+
         # stamina would log through structlog, to standard output; the core does not log.
         stamina.instrumentation.set_on_retry_hooks(())
-        budget_s = self._timeouts.retry_s
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + budget_s
+        budget_s = max(0.0, deadline - loop.time())
         failures = 0
+        failed: Unavailable | None = first
 
         def again(error: Exception) -> bool | float:
             nonlocal failures
@@ -188,6 +199,9 @@ class Link:
             wait_jitter=min(_WAIT_JITTER_S, budget_s / _WAITS_MIN),
         ):
             with attempt:
+                if failed is not None:
+                    error, failed = failed, None
+                    raise error
                 reply = await self._attempt(call)
                 self._answered()
                 return reply
@@ -301,13 +315,15 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str) -> 
     if announced is not None and announced > bytes_max:
         response.close()
         raise PeerError("E-REQUEST", f"{what} was answered with {announced} bytes, at most {bytes_max} are read")
-    body = bytearray()
+    pieces: list[bytes] = []
+    received = 0
     while piece := await response.content.readany():
-        if len(body) + len(piece) > bytes_max:
+        received += len(piece)
+        if received > bytes_max:
             response.close()
             raise PeerError("E-REQUEST", f"{what} was answered with more than {bytes_max} bytes")
-        body += piece
-    return bytes(body)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def _error(response: aiohttp.ClientResponse, what: str) -> CarnetError:

@@ -11,7 +11,6 @@ Spec:       docs/life-of-a-chunk.md; docs/formats.md sections "Segments", "Rows"
 
 import asyncio
 import os
-import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,9 +18,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from carnet.chunking import ChunkSizes
-from carnet.errors import CallerError, IntegrityError, NotFound, PeerError, Unavailable
+from carnet.errors import CallerError, IntegrityError, NotFound, PeerError
 from carnet.flow.buffers import Buffers
 from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
+from carnet.flow.handover import LoopQueue, Stopped, ThreadQueue
 from carnet.flow.opening import Fetch, check_id
 from carnet.flow.parts import PartInput
 from carnet.flow.progress import Progress
@@ -104,24 +104,18 @@ async def seal_artifact(
     the caller must try again without some of the known segments.
     """
     pipeline = _Pipeline(plan, progress)
-    outgoing: asyncio.Queue[SealedSegment | None] = asyncio.Queue(_SEALED_MAX)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(pipeline.produce(parts, outgoing, parallel))
+            group.create_task(pipeline.produce(parts, parallel))
             for _ in range(parallel):
-                group.create_task(_send_all(outgoing, send, pipeline, progress))
+                group.create_task(_send_all(pipeline, send, progress))
     except BaseExceptionGroup as failures:
         raise _first(failures) from None
     return await asyncio.to_thread(pipeline.index)
 
 
-async def _send_all(
-    outgoing: "asyncio.Queue[SealedSegment | None]",
-    send: Callable[[SealedSegment], Awaitable[None]],
-    pipeline: "_Pipeline",
-    progress: Progress,
-) -> None:
-    while (segment := await outgoing.get()) is not None:
+async def _send_all(pipeline: "_Pipeline", send: Callable[[SealedSegment], Awaitable[None]], progress: Progress) -> None:
+    while (segment := await pipeline.next()) is not None:
         await send(segment)
         progress.segments_sent += 1
         progress.wire_bytes += len(segment.sealed) + len(segment.row or b"")
@@ -131,7 +125,7 @@ async def _send_all(
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the failure that matters: the first that is not merely a stage being stopped."""
     flat = list(_flatten(failures))
-    return next((failure for failure in flat if not isinstance(failure, _Stopped)), flat[0])
+    return next((failure for failure in flat if not isinstance(failure, Stopped)), flat[0])
 
 
 def _flatten(failures: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -142,13 +136,6 @@ def _flatten(failures: BaseExceptionGroup[BaseException]) -> Iterator[BaseExcept
             yield failure
 
 
-class _Stopped(Unavailable):
-    """A stage ended because another one failed."""
-
-    def __init__(self) -> None:
-        super().__init__("E-INTERRUPTED", "the push was stopped")
-
-
 class _Pipeline:
     """The threads of one push and what they share; the lock-free parts are owned as noted."""
 
@@ -156,7 +143,8 @@ class _Pipeline:
         self._plan = plan
         self._progress = progress
         self._stop = threading.Event()
-        self._opened: queue.Queue[OpenSegment | None] = queue.Queue(_OPEN_MAX)
+        self._opened: ThreadQueue[OpenSegment | None] = ThreadQueue(_OPEN_MAX, self._stop)
+        self._outgoing: LoopQueue[SealedSegment] = LoopQueue(_SEALED_MAX, self._stop)
         self._introduced: dict[int, _Introduced] = {
             number: _Introduced(
                 known.id,
@@ -175,19 +163,19 @@ class _Pipeline:
             lineage_key=plan.lineage_key,
             bases=plan.bases,
             known=plan.known,
-            emit=self._put,
+            emit=self._opened.put,
             require_running=self._require_running,
             read_base=self._read_base,
             progress=progress,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def produce(self, parts: Iterable[PartInput], outgoing: "asyncio.Queue[SealedSegment | None]", senders: int) -> None:
-        """Run the threads to their end, feed `outgoing`, then tell each sender that nothing follows."""
+    async def produce(self, parts: Iterable[PartInput], senders: int) -> None:
+        """Run the threads to their end, then tell each sender that nothing follows."""
         self._loop = loop = asyncio.get_running_loop()
         threads = ThreadPoolExecutor(1 + _SEALERS, thread_name_prefix="carnet-push")
         work = [loop.run_in_executor(threads, self._chunk, parts)]
-        work += [loop.run_in_executor(threads, self._seal_all, outgoing, loop) for _ in range(_SEALERS)]
+        work += [loop.run_in_executor(threads, self._seal_all) for _ in range(_SEALERS)]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -200,8 +188,11 @@ class _Pipeline:
         failures = [error for one in work if (error := one.exception()) is not None]
         if failures:
             raise BaseExceptionGroup("push", failures)
-        for _ in range(senders):
-            await outgoing.put(None)
+        self._outgoing.end(senders)
+
+    async def next(self) -> SealedSegment | None:
+        """Return a segment to send, or None at the end."""
+        return await self._outgoing.take()
 
     def sent(self, segment: SealedSegment) -> None:
         """Use the buffer of a segment again, which nobody reads any more."""
@@ -217,7 +208,7 @@ class _Pipeline:
             self._stop.set()
             raise
         for _ in range(_SEALERS):
-            self._put(None)
+            self._opened.put(None)
 
     def _read_base(self, source: int, segment: int) -> bytes:
         """Fetch and open a segment of a base, from the chunking thread."""
@@ -230,34 +221,16 @@ class _Pipeline:
 
     def _require_running(self) -> None:
         if self._stop.is_set():
-            raise _Stopped
+            raise Stopped
 
-    def _put(self, item: OpenSegment | None) -> None:
-        while not self._stop.is_set():
-            try:
-                self._opened.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-        raise _Stopped
-
-    def _seal_all(self, outgoing: "asyncio.Queue[SealedSegment | None]", loop: asyncio.AbstractEventLoop) -> None:
+    def _seal_all(self) -> None:
         sealer = SegmentSealer(self._plan.suite, self._plan.level)
         try:
-            while (segment := self._take()) is not None:
-                sealed = self._seal(sealer, segment)
-                _hand_over(outgoing, sealed, loop, self._stop)
+            while (segment := self._opened.take()) is not None:
+                self._outgoing.put(self._seal(sealer, segment))
         except BaseException:
             self._stop.set()
             raise
-
-    def _take(self) -> OpenSegment | None:
-        while not self._stop.is_set():
-            try:
-                return self._opened.get(timeout=0.1)
-            except queue.Empty:
-                continue
-        raise _Stopped
 
     def _seal(self, sealer: SegmentSealer, segment: OpenSegment) -> SealedSegment:
         plan = self._plan
@@ -344,16 +317,6 @@ def _used_chunks(parts: Sequence[PartPlaces], known: int) -> list[set[int]]:
     return used
 
 
-def _hand_over(
-    outgoing: "asyncio.Queue[SealedSegment | None]",
-    segment: SealedSegment,
-    loop: asyncio.AbstractEventLoop,
-    stop: threading.Event,
-) -> None:
-    """Put `segment` into the loop's queue from a thread, waiting for room unless the push stops."""
-    _wait_for(asyncio.run_coroutine_threadsafe(outgoing.put(segment), loop), stop)
-
-
 async def _ended(work: Sequence[asyncio.Future[None]]) -> None:
     """Return when all of `work` has ended, however often we are cancelled meanwhile; what failed in it counts as looked at."""
     ending = asyncio.gather(*work, return_exceptions=True)
@@ -375,7 +338,7 @@ async def _fetched(fetch: Fetch, segment: SegmentId) -> bytes:
 
 
 def _wait_for(waiting: "Future[Result]", stop: threading.Event) -> Result:
-    """Return what the loop's work gives, to a thread; raise `_Stopped` if the push ends before."""
+    """Return what the loop's work gives, to a thread; raise `Stopped` if the push ends before."""
     while True:
         try:
             return waiting.result(timeout=0.2)
@@ -384,7 +347,7 @@ def _wait_for(waiting: "Future[Result]", stop: threading.Event) -> Result:
                 raise
             if stop.is_set():
                 waiting.cancel()
-                raise _Stopped from None
+                raise Stopped from None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ _ALLOCATIONS: Final = 100_000
 def begin_command() -> None:
     """Prepare this process for one command: called before it imports what it needs."""
     gc.set_threshold(_ALLOCATIONS)
-    os.environ.setdefault(_AUTHORITIES, os.devnull)
+    os.environ[_AUTHORITIES] = os.devnull
     os.environ.setdefault(_PLUGINS, "true")
 
 
@@ -39,9 +39,9 @@ def quick_imports() -> Iterator[None]:
     """Import a server's parts; afterwards everything is as before, and what was imported is left out of later collections."""
     has_colours = "rich" in sys.modules
     was_collecting = gc.isenabled()
-    has_authorities = _AUTHORITIES in os.environ
+    authorities = os.environ.get(_AUTHORITIES)
     gc.disable()
-    os.environ.setdefault(_AUTHORITIES, os.devnull)
+    os.environ[_AUTHORITIES] = os.devnull
     if not has_colours:
         sys.modules["rich"] = None  # type: ignore[assignment]  # what Python takes for "not installed"
     try:
@@ -49,8 +49,10 @@ def quick_imports() -> Iterator[None]:
     finally:
         if not has_colours:
             del sys.modules["rich"]
-        if not has_authorities:
+        if authorities is None:
             del os.environ[_AUTHORITIES]
+        else:
+            os.environ[_AUTHORITIES] = authorities
         gc.freeze()
         if was_collecting:
             gc.enable()

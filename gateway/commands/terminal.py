@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from carnet.flow.commandline import known_error
+from carnet.flow.event_loop import new_event_loop
 
 PROGRAM = "carnet-gateway"
 ENVIRONMENT_PREFIX = "CARNET_GATEWAY"
@@ -36,7 +37,7 @@ def serve_until_stopped(serve: Callable[[asyncio.Event], Coroutine[Any, Any, Non
         loop.set_exception_handler(_report)
         await serve(stop)
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             runner.run(supervise())
         except Exception as error:
@@ -52,11 +53,3 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report what no task awaited; a `SystemExit` is on its way out of the loop already, with words of its own."""
     if not isinstance(context.get("exception"), SystemExit):
         loop.default_exception_handler(context)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # not on Windows
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
