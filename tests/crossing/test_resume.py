@@ -12,10 +12,11 @@ import pytest
 from agent.push import PushResult, Wait
 from agent.session import Session, open_session
 from agent.settings import AgentSettings
-from carnet.errors import IntegrityError
+from carnet.errors import Conflict, IntegrityError
 from carnet.flow.client import PeerClient
 from carnet.flow.progress import Progress
 from carnet.identifiers import SegmentId, TransferId
+from carnet.suites import SUITE_1, segment_id
 from tests.crossing.sites import World, push_in
 
 
@@ -155,6 +156,20 @@ async def test_fresh_begins_again_and_the_open_transfer_is_cancelled(world: Worl
 
     assert result.view.transfer != before.transfer
     assert after.state == "cancelled"
+
+
+async def test_a_segment_right_after_a_cancellation_is_refused_and_none_of_its_bytes_stay(world: World, tmp_path: Path) -> None:
+    body = random.Random(3).randbytes(100_000)
+    async with open_session(world.us.agent) as session:
+        await push_and_stop(session, 2, noise(tmp_path / "a", 4_000_000), "eu:app:v1")
+        [open_one] = (await session.client.list(states=("receiving",))).transfers
+        before = len(world.us.stored())
+        await session.client.cancel(open_one.transfer, "not this one")
+        with pytest.raises(Conflict, match="E-STATE"):
+            await session.client.put_segment(open_one.transfer, segment_id(SUITE_1, body), body, b"row")
+        after = len(world.us.stored())
+
+    assert (before, after) == (2, 0)
 
 
 async def test_a_source_that_changes_while_it_is_read_is_refused(world: World, tmp_path: Path) -> None:

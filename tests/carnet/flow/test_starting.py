@@ -32,6 +32,17 @@ def test_afterwards_everything_is_as_before(monkeypatch):
     gc.unfreeze()
 
 
+def test_authorities_that_the_machine_names_are_not_read_meanwhile_and_named_again_afterwards(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+
+    with quick_imports():
+        meanwhile = os.environ["SSL_CERT_FILE"]
+
+    assert meanwhile == os.devnull
+    assert os.environ["SSL_CERT_FILE"] == "/etc/ssl/certs/ca-certificates.crt"
+    gc.unfreeze()
+
+
 def test_a_failed_import_leaves_it_so_too_and_who_collects_nothing_goes_on_so(monkeypatch):
     monkeypatch.delitem(sys.modules, "rich", raising=False)
     gc.disable()
@@ -47,7 +58,7 @@ def test_a_failed_import_leaves_it_so_too_and_who_collects_nothing_goes_on_so(mo
 
 
 def test_a_command_reads_no_authorities_and_looks_for_garbage_rarely(monkeypatch):
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
     monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "said by the user")
     before = gc.get_threshold()
     try:
@@ -58,4 +69,3 @@ def test_a_command_reads_no_authorities_and_looks_for_garbage_rarely(monkeypatch
         assert os.environ["PYDANTIC_DISABLE_PLUGINS"] == "said by the user"
     finally:
         gc.set_threshold(*before)
-        os.environ.pop("SSL_CERT_FILE", None)
