@@ -160,7 +160,7 @@ async def _send_and_commit(session: Session, source: Source, order: PushOrder, p
             sizes=resume.sizes,
             lineage_key=resume.keys.lineage_key,
             resume_key=resume.keys.resume_key,
-            level=order.level if order.level is not None else (3 if bases else 1),
+            level=order.level,
             bases=bases,
             known=known,
             fetch=session.client.segment,

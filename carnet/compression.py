@@ -45,6 +45,7 @@ class Compressor:
         """Raise `CallerError` E-USAGE for a level that does not exist."""
         if not LEVEL_MIN <= level <= LEVEL_MAX:
             raise CallerError("E-USAGE", f"zstd level {level}, expected {LEVEL_MIN} to {LEVEL_MAX}")
+        self.level = level
         self._zstd = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True, write_dict_id=False)
 
     def compress(self, raw: Buffer) -> tuple[Codec, Buffer]:

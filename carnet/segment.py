@@ -45,6 +45,11 @@ class SegmentSealer:
         self._compressor = Compressor(level)
         self._payload = bytearray(SEGMENT_BYTES_MAX)
 
+    def compress_at(self, level: int) -> None:
+        """Use zstd `level` from now on."""
+        if level != self._compressor.level:
+            self._compressor = Compressor(level)
+
     def seal(self, raw: Buffer, *, key: bytes, nonce: bytes, solo: bool = False, context: bytes = b"") -> bytes:
         """Return `raw` sealed, as new bytes; otherwise like `seal_into`."""
         out = bytearray(SEGMENT_BYTES_MAX)

@@ -49,7 +49,8 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
         str | None, typer.Option(help="Stop waiting after this time, such as 90s or 30m; the work goes on.")
     ] = None,
     level: Annotated[
-        int | None, typer.Option(min=-5, max=19, help="Compression level; without it, chosen by what is new.")
+        int | None,
+        typer.Option(min=-5, max=19, help="Compression level; without it, chosen by what the link takes and what is new."),
     ] = None,
     limit_rate: Annotated[str | None, typer.Option(help="Most bytes a second, such as 50M.")] = None,
     parallel: Annotated[int | None, typer.Option(min=1, max=64, help="Connections.")] = None,

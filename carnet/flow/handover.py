@@ -37,14 +37,15 @@ class _Places:
         for _ in range(places):
             self._free.put(None)
 
-    def take(self) -> None:
-        """Wait for a place; raise `Stopped` when there will be none."""
+    def take(self) -> bool:
+        """Wait for a place, and tell whether that was necessary; raise `Stopped` when there will be none."""
+        waited = self._free.empty()
         while not self._stop.is_set():
             try:
                 self._free.get(timeout=_PATIENCE_S)
             except queue.Empty:
                 continue
-            return
+            return waited
         raise Stopped
 
     def give(self) -> None:
@@ -87,10 +88,11 @@ class LoopQueue(Generic[Thing]):
         self._loop = asyncio.get_running_loop()
         self._things: asyncio.Queue[Thing | None] = asyncio.Queue()
 
-    def put(self, thing: Thing) -> None:
-        """Hand on `thing` from a thread, waiting for room."""
-        self._places.take()
+    def put(self, thing: Thing) -> bool:
+        """Hand on `thing` from a thread; return whether it had to wait for room."""
+        waited = self._places.take()
         self._loop.call_soon_threadsafe(self._things.put_nowait, thing)
+        return waited
 
     async def take(self) -> Thing | None:
         """Return the next thing, or None at the end."""

@@ -12,6 +12,7 @@ Spec:       docs/life-of-a-chunk.md; docs/formats.md sections "Segments", "Rows"
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from carnet.errors import CallerError, IntegrityError, NotFound, PeerError
 from carnet.flow.buffers import Buffers
 from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
 from carnet.flow.handover import LoopQueue, Stopped, ThreadQueue
+from carnet.flow.level import LevelControl
 from carnet.flow.opening import Fetch, check_id
 from carnet.flow.parts import PartInput
 from carnet.flow.progress import Progress
@@ -50,7 +52,8 @@ class SealingPlan:
     sizes: ChunkSizes
     lineage_key: bytes
     resume_key: bytes
-    level: int
+    level: int | None = None
+    """Of compression; None lets the link and what is new decide."""
     bases: Sequence[Base] = ()
     known: Sequence[KnownSegment] = ()
     fetch: Fetch | None = None
@@ -156,6 +159,7 @@ class _Pipeline:
             for number, known in enumerate(plan.known)
         }
         """By segment number; each sealing thread writes its own numbers."""
+        self._level = LevelControl(plan.level, has_bases=bool(plan.bases), progress=progress, clock=time.monotonic)
         self._buffers = Buffers(SEGMENT_BYTES_MAX)
         """Where sealed segments are until they are sent."""
         self._stage = ChunkingStage(
@@ -224,10 +228,11 @@ class _Pipeline:
             raise Stopped
 
     def _seal_all(self) -> None:
-        sealer = SegmentSealer(self._plan.suite, self._plan.level)
+        sealer = SegmentSealer(self._plan.suite, self._level.level)
         try:
             while (segment := self._opened.take()) is not None:
-                self._outgoing.put(self._seal(sealer, segment))
+                sealer.compress_at(self._level.level)
+                self._level.sealed(waited=self._outgoing.put(self._seal(sealer, segment)))
         except BaseException:
             self._stop.set()
             raise
