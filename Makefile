@@ -14,13 +14,15 @@ TEST_WORKERS ?= -n 3 --dist worksteal
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
-# Without a C compiler the installation succeeds too: the kernel is optional, the Python twin makes the same cuts.
+# Without a C compiler the installation succeeds too: the kernel is optional, the Python twin makes the same cuts. The mode `compat`
+# names our directory in a path file, where another one would run a finder at each start of a command.
 $(STAMP): pyproject.toml carnet/_kernel.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "carnet needs Python 3.11 or newer, and $(PYTHON) is not; name another: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	@$(BIN)/python -m compileall -q carnet gateway agent
 	@touch $@
 
 setup: $(STAMP)  ## make .venv with both commands and the tools of development
