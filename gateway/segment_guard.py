@@ -2,6 +2,10 @@
 
 Without this a segment could be found present by one transfer, removed for another that gave it up, and then be recorded as here
 (P4). The store has one writing process, so locks in memory are enough.
+
+Rules:      1. a lock is held from before the put, or the question who needs the segment, until the row or the file is settled
+            2. whether a segment is needed is asked on the catalog's writer: whoever was cancelled while its row was on its way there
+               has let go of the lock already, and the row may come yet
 """
 
 import asyncio
@@ -43,4 +47,4 @@ class SegmentGuard:
 
 
 async def _is_unknown(catalog: Catalog, segment: SegmentId) -> bool:
-    return bool(await catalog.read(lambda tx: tx.missing_segments([segment])))
+    return bool(await catalog.write(lambda tx: tx.missing_segments([segment])))  # (rule 2)

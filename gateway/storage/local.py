@@ -133,9 +133,18 @@ class LocalBlobStore:
         return await self._in_thread(self._size, segment)
 
     async def delete(self, segment: SegmentId) -> None:
-        """Remove the segment's file durably; see `BlobStore.delete`."""
+        """Remove the segment's file durably; see `BlobStore.delete`.
+
+        Safe to cancel: once this returned or raised, the thread is done with the file, and what is put later stays.
+        """
         path = self._path(segment)
-        await self._in_thread(self._remove, path)
+        removing = asyncio.get_running_loop().run_in_executor(self._pool, self._remove, path)
+        try:
+            await asyncio.shield(removing)
+        except asyncio.CancelledError:
+            await _wait_for(removing)
+            removing.exception()  # asked for here, since nobody else will
+            raise
         await self._group.submit(_Placement(path))
 
     async def list(self) -> AsyncIterator[SegmentId]:
@@ -220,22 +229,24 @@ class LocalBlobStore:
         return is_new
 
     def _remove(self, path: Path) -> None:
+        self._step("remove")
         try:
             self._disk.remove(path)
         except FileNotFoundError:
             return
         except OSError as error:
             raise translate_disk_error(error, f"removal of {path.name}") from error
+        self._step("removed")
 
     def _ids_in(self, shard: Path) -> Sequence[SegmentId]:
         return [segment for name in self._disk.names(shard) if (segment := _parse_quietly(name)) is not None]
 
 
-async def _wait_for(staging: "asyncio.Future[_Placement]") -> None:
+async def _wait_for(work: "asyncio.Future[Result]") -> None:
     """Return when the thread is done with it, however often the caller is cancelled meanwhile; a millisecond or two."""
-    while not staging.done():
+    while not work.done():
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait([staging])
+            await asyncio.wait([work])
 
 
 def _parse_quietly(name: str) -> SegmentId | None:

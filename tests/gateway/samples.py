@@ -1,6 +1,8 @@
 """Records, clocks and an open catalog for the tests of what stores things."""
 
+import asyncio
 import hashlib
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,6 +49,32 @@ class Failpoint:
         self.seen.append(name)
         if self.number is not None and len(self.seen) > self.number:
             raise Killed(name)
+
+
+class Gate:
+    """A step hook at which whoever comes to the step named waits, while it is shut."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._opened = threading.Event()
+        self._opened.set()
+        self._arrived = threading.Event()
+
+    def __call__(self, name: str) -> None:
+        if name == self._step and not self._opened.is_set():
+            self._arrived.set()
+            assert self._opened.wait(30)
+
+    def shut(self) -> None:
+        self._arrived.clear()
+        self._opened.clear()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def reached(self) -> None:
+        """Return once somebody waits at the gate."""
+        assert await asyncio.to_thread(self._arrived.wait, 30)
 
 
 def open_catalog(directory: Path, *, clock: ManualClock | None = None, **settings) -> SqliteCatalog:
