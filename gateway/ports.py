@@ -23,6 +23,7 @@ from gateway.records import (
     InviteRecord,
     JobRecord,
     JobTally,
+    SegmentUse,
     StoredSegment,
     TransferRecord,
     WaitingDelivery,
@@ -67,6 +68,22 @@ class BlobStore(BlobReader, Protocol):
 
     def list(self) -> AsyncIterator[SegmentId]:
         """Yield every segment that is here, in no order; what comes and goes meanwhile may or may not show."""
+        ...
+
+
+class StoreFiles(BlobStore, Protocol):
+    """A store as whoever counts or tidies it sees it: all that lies in it, somebody's or not."""
+
+    def shards(self) -> AsyncIterator[Mapping[SegmentId, int]]:
+        """Yield the sizes in bytes of all segments, a part of the store at a time; what comes and goes may or may not show."""
+        ...
+
+    async def leftovers(self) -> Mapping[str, int]:
+        """Return temporary files by name, with their sizes in bytes: those that no put through this object is writing."""
+        ...
+
+    async def remove_leftover(self, name: str) -> None:
+        """Remove one of them; one that is gone is no error. Only for the process that owns the store."""
         ...
 
 
@@ -178,6 +195,10 @@ class Transaction(PassageRows, Protocol):
 
     def missing_segments(self, segments: Iterable[SegmentId]) -> list[SegmentId]:
         """Return those that are not durable here, in the order given."""
+        ...
+
+    def unreferred_segments(self, segments: Iterable[SegmentId]) -> list[SegmentId]:
+        """Return those that no row refers to, in the order given: not durable here, of no transfer, held for no passage."""
         ...
 
     def segment_sizes(self, segments: Iterable[SegmentId], *, sender: SpiffeId | None = None) -> dict[SegmentId, int]:
@@ -324,8 +345,16 @@ class Transaction(PassageRows, Protocol):
         """Return deliveries that wait for a person, a fact or the other site, longest first."""
         ...
 
-    def unfinished_bytes(self, sender: SpiffeId) -> int:
-        """Return the sealed bytes that the unfinished transfers of `sender` have brought in."""
+    def unfinished_bytes(self, sender: SpiffeId | None = None) -> int:
+        """Return the sealed bytes that the unfinished transfers of `sender`, or of all, have brought in."""
+        ...
+
+    def tally_segments(self) -> tuple[int, int]:
+        """Return how many segments are durable here, and their bytes together."""
+        ...
+
+    def segment_uses(self, segments: Iterable[SegmentId]) -> list[SegmentUse]:
+        """Return who needs these segments: one for each segment and repository, and one for the passages that hold it."""
         ...
 
 

@@ -126,6 +126,18 @@ class StoredSegment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentUse:
+    """How many transfers of one repository need a segment, or how many passages hold it."""
+
+    segment: SegmentId
+    repository: Repository | None
+    """None for passages: what a relay carries has no name there."""
+    users: int
+    is_delivered: bool
+    """Whether one of these transfers is over, and delivered: here, or at the origin to each site that took it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobTally:
     """What is queued of one kind of background work."""
 

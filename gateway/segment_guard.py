@@ -4,8 +4,8 @@ Without this a segment could be found present by one transfer, removed for anoth
 (P4). The store has one writing process, so locks in memory are enough.
 
 Rules:      1. a lock is held from before the put, or the question who needs the segment, until the row or the file is settled
-            2. whether a segment is needed is asked on the catalog's writer: whoever was cancelled while its row was on its way there
-               has let go of the lock already, and the row may come yet
+            2. whether a segment is needed is asked on the catalog's writer, behind every row on its way there: whoever was
+               cancelled while it waited for its row has let go of the lock, and the row may come yet
 """
 
 import asyncio

@@ -103,11 +103,29 @@ class Segments(Session):
         missing = self._absent([segment.binary for segment in asked])
         return [segment for segment in asked if segment.binary in missing] if missing else []
 
+    def unreferred_segments(self, segments: Iterable[SegmentId]) -> list[SegmentId]:
+        """Return those that no row refers to, in the order given; see `Transaction.unreferred_segments`.
+
+        Three tables are asked where one should do: who asks is about to remove a file, and a table may be damaged.
+        """
+        asked = list(segments)
+        unreferred = {segment.binary for segment in asked}
+        for some in pieces([segment.binary for segment in asked]):
+            marks = placeholders(some)
+            found = self._connection.execute(
+                f"SELECT id FROM segments WHERE id IN ({marks})"  # noqa: S608 - question marks only
+                f" UNION ALL SELECT segment FROM transfer_segments WHERE segment IN ({marks})"
+                f" UNION ALL SELECT segment FROM carried_segments WHERE segment IN ({marks}) AND state = 'here'",
+                [*some, *some, *some],
+            )
+            unreferred.difference_update(row[0] for row in found)
+        return [segment for segment in asked if segment.binary in unreferred]
+
     def segment_sizes(self, segments: Iterable[SegmentId], *, sender: SpiffeId | None = None) -> dict[SegmentId, int]:
         """Return sealed sizes of those that are durable here; see `Transaction.segment_sizes`."""
         found: dict[SegmentId, int] = {}
         own = "" if sender is None else _OF_SENDER
-        for some in _pieces([segment.binary for segment in segments]):
+        for some in pieces([segment.binary for segment in segments]):
             given = some if sender is None else [*some, sender]
             rows = self._connection.execute(
                 f"SELECT id, size FROM segments WHERE id IN ({placeholders(some)}){own}",  # noqa: S608 - question marks only
@@ -171,13 +189,14 @@ class Segments(Session):
     def _absent(self, binaries: Sequence[bytes]) -> set[bytes]:
         """Return those of `binaries` that are not durable here."""
         absent = set(binaries)
-        for some in _pieces(binaries):
+        for some in pieces(binaries):
             found = self._connection.execute(f"SELECT id FROM segments WHERE id IN ({placeholders(some)})", some)  # noqa: S608 - question marks only
             absent.difference_update(row[0] for row in found)
         return absent
 
 
-def _pieces(binaries: Sequence[bytes]) -> Iterator[list[bytes]]:
+def pieces(binaries: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Yield the ids in lists that are short enough for one statement's parameters."""
     rest = iter(binaries)
     while piece := list(islice(rest, _IDS_A_QUERY)):
         yield piece

@@ -3,17 +3,20 @@
 They read whole indexes and the narrow table of deliveries, so they are asked seldom: by a scrape, by `doctor`.
 """
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Final
 
 from sqlalchemy import BindParameter, bindparam, case, func, select
 
-from carnet.identifiers import SiteName, SpiffeId, TransferId
+from carnet.identifiers import Repository, SegmentId, SiteName, SpiffeId, TransferId
+from carnet.transfer import DELIVERY, is_ended
 from gateway.catalog import schema
+from gateway.catalog.segments import pieces
 from gateway.catalog.session import Session, from_micros
-from gateway.catalog.statements import LIMIT, Statement
-from gateway.records import JobTally, WaitingDelivery
+from gateway.catalog.statements import LIMIT, Statement, placeholders
+from gateway.records import JobTally, SegmentUse, WaitingDelivery
 
 WAITING: Final = ("offer-hold", "release-hold", "retrying", "held", "quarantined")
 """States of a delivery that wait for a person, a fact, or the other site."""
@@ -35,6 +38,15 @@ _UNFINISHED_BYTES = Statement(
     select(func.coalesce(func.sum(_t.bytes_received), 0)).where(
         _t.sender == bindparam("sender"), _t.state.in_([bindparam("first"), bindparam("second")])
     )
+)
+_ALL_UNFINISHED_BYTES = Statement(
+    select(func.coalesce(func.sum(_t.bytes_received), 0)).where(_t.state.in_([bindparam("first"), bindparam("second")]))
+)
+_SEGMENTS = Statement(select(func.count(), func.coalesce(func.sum(schema.segments.c.size), 0)))
+_OVER: Final = tuple(sorted(state for state in DELIVERY if is_ended(DELIVERY, state)))
+_IS_DELIVERED = (
+    "t.state = 'delivered' OR t.state = 'admitted' AND NOT EXISTS (SELECT 1 FROM deliveries AS d"  # noqa: S608 - question marks only
+    f" WHERE d.transfer = t.id AND d.state NOT IN ({placeholders(_OVER)}))"
 )
 
 
@@ -76,10 +88,46 @@ class Tallies(Session):
             for row in self._all(_waiting(), limit=limit, **states)
         ]
 
-    def unfinished_bytes(self, sender: SpiffeId) -> int:
-        """Return the sealed bytes that the unfinished transfers of `sender` have brought in."""
-        row = self._one(_UNFINISHED_BYTES, sender=sender, first="declared", second="receiving")
+    def unfinished_bytes(self, sender: SpiffeId | None = None) -> int:
+        """Return the sealed bytes that the unfinished transfers of `sender`, or of all, have brought in."""
+        states = {"first": "declared", "second": "receiving"}
+        row = (
+            self._one(_ALL_UNFINISHED_BYTES, **states)
+            if sender is None
+            else self._one(_UNFINISHED_BYTES, sender=sender, **states)
+        )
         return 0 if row is None else row[0]
+
+    def tally_segments(self) -> tuple[int, int]:
+        """Return how many segments are durable here, and their bytes together."""
+        row = self._one(_SEGMENTS)
+        return (0, 0) if row is None else (row[0], row[1])
+
+    def segment_uses(self, segments: Iterable[SegmentId]) -> list[SegmentUse]:
+        """Return who needs these segments; see `Transaction.segment_uses`."""
+        uses: list[SegmentUse] = []
+        for some in pieces([segment.binary for segment in segments]):
+            marks = placeholders(some)
+            rows = self._connection.execute(
+                f"SELECT u.segment, t.repository, COUNT(*) AS users, MAX({_IS_DELIVERED}) AS delivered"  # noqa: S608 - question marks only
+                " FROM transfer_segments AS u JOIN transfers AS t ON t.id = u.transfer"
+                f" WHERE u.segment IN ({marks}) GROUP BY u.segment, t.repository"
+                " UNION ALL SELECT segment, NULL, COUNT(*), 0 FROM carried_segments"
+                f" WHERE segment IN ({marks}) AND state = 'here' GROUP BY segment",
+                [*_OVER, *some, *some],
+            )
+            uses += [_use_of(row) for row in rows]
+        return uses
+
+
+def _use_of(row: sqlite3.Row) -> SegmentUse:
+    repository = None if row["repository"] is None else Repository(row["repository"])
+    return SegmentUse(
+        segment=SegmentId.from_binary(row["segment"]),
+        repository=repository,
+        users=row["users"],
+        is_delivered=bool(row["delivered"]),
+    )
 
 
 @cache

@@ -12,13 +12,13 @@ Layout:     store/<first 2 hex digits>/<segment id> | store/incoming/<temporary>
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from carnet.errors import CallerError, IntegrityError, NotFound, Unavailable
+from carnet.errors import CallerError, CarnetError, IntegrityError, NotFound, Unavailable
 from carnet.identifiers import SegmentId
 from carnet.suites import SUITE_1, segment_id
 from gateway.batching import BatchThread, Item
@@ -57,17 +57,6 @@ class _Placement:
     staged: Path | None = None
     descriptor: int = -1
 
-    def abandon(self, disk: Disk) -> None:
-        """Close and remove a staged file that no group will place."""
-        if self.staged is not None:
-            disk.close(self.descriptor)
-            self.discard_staged(disk)
-
-    def discard_staged(self, disk: Disk) -> None:
-        """Remove a staged file that cannot be placed, after its descriptor is closed."""
-        if self.staged is not None:
-            discard(self.staged, disk)
-
 
 class LocalBlobStore:
     """Implements `BlobStore` on a directory of this machine. Close it to end its threads."""
@@ -91,6 +80,8 @@ class LocalBlobStore:
         self._incoming = directory / "incoming"
         self._step = step
         self._names = itertools.count()
+        self._writing: set[str] = set()
+        """Temporary files from before they are made until they are named or gone; owned by whatever thread works on the file."""
         make_directory(self._incoming, disk)
         if sweep:
             for leftover in disk.names(self._incoming):
@@ -115,12 +106,12 @@ class LocalBlobStore:
         except asyncio.CancelledError:
             await _wait_for(staging)  # the thread still reads the caller's buffer
             if not staging.exception():
-                staging.result().abandon(self._disk)
+                self._abandon(staging.result())
             raise
         try:
             placed = self._group.enqueue(placement)
         except Unavailable:
-            placement.abandon(self._disk)
+            self._abandon(placement)
             raise
         return await placed is True
 
@@ -153,6 +144,20 @@ class LocalBlobStore:
             for segment in await self._in_thread(self._ids_in, self._directory / f"{number:02x}"):
                 yield segment
 
+    async def shards(self) -> AsyncIterator[Mapping[SegmentId, int]]:
+        """Yield the sizes of all segments, one directory at a time; see `StoreFiles.shards`."""
+        for number in range(_SHARDS):
+            yield await self._in_thread(self._sizes_in, f"{number:02x}")
+
+    async def leftovers(self) -> Mapping[str, int]:
+        """Return the temporary files that no put of this object writes, with their sizes; see `StoreFiles.leftovers`."""
+        return await self._in_thread(self._left)
+
+    async def remove_leftover(self, name: str) -> None:
+        """Remove such a file; see `StoreFiles.remove_leftover`."""
+        if name not in self._writing:
+            await self._in_thread(self._remove, self._incoming / name)
+
     async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
@@ -172,10 +177,25 @@ class LocalBlobStore:
         if self._is_whole(segment):
             return _Placement(final)
         staged = self._incoming / f"{next(self._names)}-{segment}"
+        self._writing.add(staged.name)
         self._step("stage")
-        descriptor = write_temporary(staged, data, self._disk)
+        try:
+            descriptor = write_temporary(staged, data, self._disk)
+        except CarnetError:
+            self._writing.discard(staged.name)
+            raise
         self._step("staged")
         return _Placement(final, staged, descriptor)
+
+    def _abandon(self, placement: _Placement) -> None:
+        """Close and remove a staged file that no group will place."""
+        if placement.staged is not None:
+            self._disk.close(placement.descriptor)
+            self._discard(placement.staged)
+
+    def _discard(self, staged: Path) -> None:
+        discard(staged, self._disk)
+        self._writing.discard(staged.name)
 
     def _is_whole(self, segment: SegmentId) -> bool:
         try:
@@ -211,7 +231,8 @@ class LocalBlobStore:
             try:
                 item.result = self._name(item.work)
             except OSError as error:
-                item.work.discard_staged(self._disk)
+                if item.work.staged is not None:
+                    self._discard(item.work.staged)
                 item.error = translate_disk_error(error, f"segment {item.work.final.name}")
         for directory in dict.fromkeys(item.work.final.parent for item in batch):  # (3)
             self._step("directory-sync")
@@ -225,6 +246,7 @@ class LocalBlobStore:
         is_new = self._disk.size(placement.final) is None
         self._step("rename")
         self._disk.rename(placement.staged, placement.final)
+        self._writing.discard(placement.staged.name)
         self._step("renamed")
         return is_new
 
@@ -237,6 +259,30 @@ class LocalBlobStore:
         except OSError as error:
             raise translate_disk_error(error, f"removal of {path.name}") from error
         self._step("removed")
+
+    def _sizes_in(self, shard: str) -> dict[SegmentId, int]:
+        """Return the segments in a shard; one that lies in another's place would not be found by its id, so it is none."""
+        sizes = {}
+        try:
+            for segment in self._ids_in(self._directory / shard):
+                size = self._size(segment) if segment[_SHARD_DIGITS] == shard else None
+                if size is not None:
+                    sizes[segment] = size
+        except OSError as error:
+            raise translate_disk_error(error, f"shard {shard} of the store") from error
+        return sizes
+
+    def _left(self) -> dict[str, int]:
+        """Return what lies in `incoming` and is nobody's. A put that ends meanwhile has no file any more, so it has no size."""
+        left = {}
+        try:
+            for name in self._disk.names(self._incoming):
+                size = None if name in self._writing else self._disk.size(self._incoming / name)
+                if size is not None:
+                    left[name] = size
+        except OSError as error:
+            raise translate_disk_error(error, "the store's temporary files") from error
+        return left
 
     def _ids_in(self, shard: Path) -> Sequence[SegmentId]:
         return [segment for name in self._disk.names(shard) if (segment := _parse_quietly(name)) is not None]

@@ -3,7 +3,7 @@
 Rules:      1. it passes the contract suite of the real stores
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from carnet.errors import NotFound
 from carnet.identifiers import SegmentId
@@ -47,3 +47,14 @@ class MemoryBlobStore:
         """Yield the ids that are here."""
         for segment in tuple(self.segments):
             yield segment
+
+    async def shards(self) -> AsyncIterator[Mapping[SegmentId, int]]:
+        """Yield all that is here, with sizes."""
+        yield {segment: len(data) for segment, data in self.segments.items()}
+
+    async def leftovers(self) -> Mapping[str, int]:
+        """Return nothing: there are no files."""
+        return {}
+
+    async def remove_leftover(self, name: str) -> None:
+        """Do nothing: there are no files."""

@@ -85,3 +85,19 @@ class BlobStoreContract:
         found = [segment async for segment in store.list()]
 
         assert sorted(found) == sorted(segment_of(piece) for piece in pieces)
+
+    async def test_the_shards_tell_each_segment_once_with_its_size(self, store):
+        pieces = [bytes([number]) * number for number in range(40)]
+        for piece in pieces:
+            await store.put_if_absent(segment_of(piece), piece)
+
+        found = [one async for shard in store.shards() for one in shard.items()]
+
+        assert sorted(found) == sorted((segment_of(piece), len(piece)) for piece in pieces)
+
+    async def test_puts_that_ended_leave_no_temporary_files(self, store):
+        await store.put_if_absent(SEGMENT, DATA)
+        with pytest.raises(IntegrityError):
+            await store.put_if_absent(some_segment(1), DATA)
+
+        assert await store.leftovers() == {}

@@ -9,7 +9,7 @@ from carnet.identifiers import LaneName, PassageId, SiteName
 from carnet.letter import Direction
 from carnet.trust import Carriage
 from gateway.passage_records import LetterRecord, PassageRecord, SlipRecord
-from gateway.records import StoredSegment
+from gateway.records import SegmentUse, StoredSegment
 from tests.gateway.samples import START, some_segment, transfer, transfer_id
 
 A, B, C = (some_segment(number) for number in range(3))
@@ -48,6 +48,20 @@ async def relay(catalog):
 
     await catalog.write(make)
     return catalog
+
+
+async def test_what_a_passage_holds_is_referred_to_and_what_it_expects_is_not(relay):
+    await relay.write(lambda t: t.keep_carried(ONE, A, 10))
+
+    assert await relay.read(lambda t: t.unreferred_segments([A, B])) == [B]
+
+
+async def test_passages_use_the_segments_they_hold_under_no_name(relay):
+    await relay.write(lambda t: [t.keep_carried(name, B, 20) for name in (ONE, TWO)])
+
+    uses = await relay.read(lambda t: t.segment_uses([A, B, C]))
+
+    assert uses == [SegmentUse(segment=B, repository=None, users=2, is_delivered=False)]
 
 
 async def test_a_passage_comes_back_as_it_was_saved(relay):

@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 import time
 
 import pytest
@@ -32,6 +34,22 @@ async def test_missing_segments_are_named_in_the_order_asked(two):
     await add(two, 1, B)
 
     assert await two.read(lambda t: t.missing_segments([C, B, A])) == [C, A]
+
+
+async def test_only_what_no_row_refers_to_is_named_in_the_order_asked(two):
+    await add(two, 1, B)
+
+    assert await two.read(lambda t: t.unreferred_segments([C, B, A])) == [C, A]
+
+
+async def test_what_a_transfer_needs_is_referred_to_although_the_table_of_segments_lost_it(two, tmp_path):
+    """A file is removed on this answer, so one damaged table must not be enough."""
+    await add(two, 1, A)
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.sqlite")) as other, other:
+        other.execute("DELETE FROM segments")
+
+    assert await two.read(lambda t: t.missing_segments([A])) == [A]
+    assert await two.read(lambda t: t.unreferred_segments([A])) == []
 
 
 async def test_a_segment_that_is_not_here_cannot_be_pinned(two):

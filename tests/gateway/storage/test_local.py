@@ -13,7 +13,7 @@ from gateway.storage import durable
 from gateway.storage.durable import SyncFailure
 from gateway.storage.local import LocalBlobStore
 from tests.contracts.blob_store import DATA, SEGMENT, BlobStoreContract
-from tests.gateway.samples import Failpoint, Killed, segment_of
+from tests.gateway.samples import Failpoint, Gate, Killed, segment_of
 
 
 @pytest.fixture
@@ -53,6 +53,31 @@ class TestLocal(BlobStoreContract):
         (tmp_path / "store" / "00" / "notes.txt").write_text("not ours")
 
         assert [segment async for segment in store.list()] == []
+
+    async def test_the_shards_pass_over_what_would_not_be_found_by_its_id(self, store, tmp_path):
+        elsewhere = "00" if SEGMENT[3:5] != "00" else "01"
+        (tmp_path / "store" / elsewhere / SEGMENT).write_bytes(DATA)
+        (tmp_path / "store" / "00" / "notes.txt").write_text("not ours")
+
+        assert [one async for shard in store.shards() for one in shard] == []
+
+    async def test_a_temporary_file_that_is_being_written_is_no_leftover_and_stays(self, tmp_path):
+        gate = Gate("sync")
+        store = LocalBlobStore(tmp_path / "gated", step=gate)
+        left = tmp_path / "gated" / "incoming" / "99-left"
+        left.write_bytes(b"half")
+        gate.shut()
+        putting = asyncio.create_task(store.put_if_absent(SEGMENT, DATA))
+        await gate.reached()
+
+        assert await store.leftovers() == {"99-left": 4}
+        for path in list(left.parent.iterdir()):
+            await store.remove_leftover(path.name)
+        gate.open()
+        assert await putting is True
+        assert await store.get(SEGMENT) == DATA
+        assert list(left.parent.iterdir()) == []
+        store.close()
 
     async def test_a_start_removes_what_a_crash_left(self, tmp_path):
         incoming = tmp_path / "store" / "incoming"
@@ -139,6 +164,7 @@ class TestFaults:
 
         assert refusal.value.code == "E-DISK-FULL"
         assert list((tmp_path / "store" / "incoming").iterdir()) == []
+        assert store._writing == set()
         assert await store.put_if_absent(SEGMENT, DATA) is True
 
     async def test_a_segment_that_cannot_be_named_fails_alone(self, store, tmp_path, monkeypatch):
@@ -158,6 +184,7 @@ class TestFaults:
 
         assert isinstance(refusal, Unavailable)
         assert kept is True
+        assert store._writing == set()
         assert list((tmp_path / "store" / "incoming").iterdir()) == []
 
     @pytest.mark.parametrize("call", ["fdatasync", "fsync"])
