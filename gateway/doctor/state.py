@@ -1,7 +1,6 @@
 """What the catalog, the log and the store tell: whether they are whole, agree with each other, and what waits in them."""
 
 import secrets
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Final
@@ -13,8 +12,8 @@ from carnet.merkle import tree_root
 from carnet.suites import SUITE_1
 from carnet.tiles import read_nodes
 from carnet.timestamps import format_time
-from gateway.catalog.engine import connect
 from gateway.catalog.migrate import require_own_rows
+from gateway.catalog.wholeness import damage_of
 from gateway.doctor.findings import Finding, fail, failed, ok, warn
 from gateway.expiries import expiries
 from gateway.offline import OfflineSite, open_store, row_seal
@@ -84,20 +83,10 @@ async def examine_state(site: OfflineSite, *, runs: bool) -> AsyncIterator[Findi
 
 
 def _database(site: OfflineSite) -> Finding:
-    connection = connect(site.paths.catalog, writer=False)
-    try:
-        said = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-    except sqlite3.Error as error:
-        said = [str(error)]
-    finally:
-        connection.close()
-    if said != ["ok"]:
-        return fail(
-            "D-DATABASE",
-            f"SQLite finds the catalog damaged: {'; '.join(said)[:300]}",
-            "carnet-gateway restore BACKUP NEW-DIR",
-            status=6,
-        )
+    damage = damage_of(site.paths.catalog)
+    if damage is not None:
+        said = f"SQLite finds the catalog damaged: {damage}"
+        return fail("D-DATABASE", said, "carnet-gateway restore BACKUP NEW-DIR", status=6)
     return ok("D-DATABASE", "revision as needed, whole")
 
 
