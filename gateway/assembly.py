@@ -58,6 +58,8 @@ from gateway.policy_record import record_policy
 from gateway.ports import Clock
 from gateway.recalling import Recalls
 from gateway.receive import Receive
+from gateway.reclaim_request import KIND, ReclaimJobs
+from gateway.reclaiming import Reclaim
 from gateway.release import Release
 from gateway.remembered import Remembered
 from gateway.reserve import DiskReserve, ReservingBlobStore
@@ -154,7 +156,7 @@ async def serve(
         services = replace(services, courier=Routes(services))
         changes = Changes()
         gateway = _gateway(services, changes, _enrolment(services, settings, authority), log)
-        worker = _worker(catalog, services, gateway.inbound, settings, metrics)
+        worker = _worker(catalog, services, _all_handlers(services, gateway.inbound, local), settings, metrics)
         await stack.enter_async_context(_watched(settings, paths, services, metrics))
         upkeep = Maintenance(settings, paths, authority, keyring, catalog, log, trust, clock)
         stack.callback(catalog.subscribe(_listener(worker, changes)))
@@ -296,6 +298,12 @@ def _handlers(services: Services, inbound: Inbound) -> dict[str, Handler]:
     }
 
 
+def _all_handlers(services: Services, inbound: Inbound, store: LocalBlobStore) -> dict[str, Handler]:
+    """Name those, and the one that tidies the store itself: it has to be the object through which segments are put."""
+    reclaim = Reclaim(services.catalog, store, services.guard)
+    return {**_handlers(services, inbound), KIND: ReclaimJobs(services.catalog, reclaim).run}
+
+
 def _listener(worker: Worker, changes: Changes) -> Callable[[Committed], None]:
     def hear(committed: Committed) -> None:
         worker.hear(committed)
@@ -364,10 +372,12 @@ async def _watched(settings: GatewaySettings, paths: SitePaths, services: Servic
             measuring.cancel()
 
 
-def _worker(catalog: SqliteCatalog, services: Services, inbound: Inbound, settings: GatewaySettings, metrics: Metrics) -> Worker:
+def _worker(
+    catalog: SqliteCatalog, services: Services, handlers: dict[str, Handler], settings: GatewaySettings, metrics: Metrics
+) -> Worker:
     return Worker(
         CatalogJobQueue(catalog),
-        _handlers(services, inbound),
+        handlers,
         clock=services.clock,
         concurrency=_JOBS,
         drain_s=settings.timeouts.drain_s,

@@ -1,7 +1,7 @@
 """The store check: does the disk hold what the catalog says, and nothing else?
 
 It only looks, and logs that it looked. What is missing or corrupt is sent or fetched again by the transfers that need it; what
-nobody knows may be deleted once no transfer is under way.
+nobody knows is removed by `gateway.reclaiming`.
 
 Rules:      1. no segment is changed, and no row of one
             2. memory does not grow with the store: both sides are read a page or a shard at a time

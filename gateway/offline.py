@@ -6,16 +6,20 @@ and it looks at the trust documents again at intervals.
 Rules:      1. a command never publishes the log  2. a catalog of another version is refused
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from carnet.checkpoint import open_checkpoint
+from carnet.errors import IntegrityError, InternalError
 from carnet.keys import VerifyingKey
 from gateway.catalog.engine import SqliteCatalog
 from gateway.catalog.migrate import check, upgrade
 from gateway.catalog.row_seal import RowSeal
+from gateway.catalog.wholeness import damage_of
 from gateway.clock import StandingClock, SystemClock
 from gateway.enrolment import SiteFacts
 from gateway.keyring import FileKeyring, load_row_key
@@ -23,6 +27,7 @@ from gateway.pki import Authority
 from gateway.settings import GatewaySettings, load_settings
 from gateway.sitedir import SitePaths, create_directory, finish_directory, load_authority, record_site
 from gateway.storage.local import LocalBlobStore
+from gateway.translog.files import LogFiles
 from gateway.trusting import Trust
 
 
@@ -73,6 +78,31 @@ async def open_site(directory: Path) -> AsyncIterator[OfflineSite]:
 def row_seal(paths: SitePaths, credentials: Path | None = None) -> RowSeal:
     """Return what seals the rows of the site's catalog; the key is read at the first row that needs it."""
     return RowSeal(lambda: load_row_key(paths.keys, credentials))
+
+
+async def require_sound(site: OfflineSite) -> None:
+    """Return if the catalog may say what is nobody's: it is whole, and not older than the log that the site has published.
+
+    An older one, put back by hand, would not know what came after it. Reads the whole file.
+
+    Raises:
+        InternalError: E-DATABASE. IntegrityError: E-LOG. CallerError: E-CONFIG for the keys.
+    """
+    damage = await asyncio.to_thread(damage_of, site.paths.catalog)
+    if damage is not None:
+        remedy = "restore the site's backup into a new directory"
+        raise InternalError("E-DATABASE", f"the catalog is damaged: {damage}", remedy=remedy)
+    note = LogFiles(site.paths.log).checkpoint()  # before the catalog is asked: a running site may add to both
+    if note is None:
+        return
+    published = open_checkpoint(note, origin=site.settings.log_origin, key=site.keyring().signing.public).size
+    known = await site.catalog.read(lambda tx: tx.log_size())
+    if known < published:
+        raise IntegrityError(
+            "E-LOG",
+            f"the log has {published} published entries, the catalog knows {known} of them: it is older than the site",
+            remedy="restore the newest backup into a new directory; what came after this catalog is unknown to it",
+        )
 
 
 def open_store(paths: SitePaths) -> LocalBlobStore:
