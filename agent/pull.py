@@ -18,6 +18,7 @@ from carnet.decision import Gate
 from carnet.encoding import decode_base64
 from carnet.envelope import parse_envelope
 from carnet.errors import Held, IntegrityError
+from carnet.flow.ending import in_thread
 from carnet.flow.opening import PartWriter, open_index, open_parts
 from carnet.flow.progress import Progress
 from carnet.identifiers import Repository, SegmentId, Tag
@@ -81,7 +82,7 @@ async def pull(
         )
         check_contents(index, granted.waybill, granted.packing, granted.segments)
         root = next(entry.part for entry in index.parts if entry.part.role is Role.ARTIFACT)
-        await asyncio.to_thread(sink.begin, root)
+        await in_thread(sink.begin, root)
 
         async def fetch(segment: SegmentId) -> bytes:
             return await session.client.segment(segment)
@@ -91,10 +92,10 @@ async def pull(
             return sink.part(head)
 
         await open_parts(index, fetch, suite=granted.packing.suite, writer_of=writer_of, progress=progress)
-        await asyncio.to_thread(sink.commit)
+        await in_thread(sink.commit)
         await asyncio.to_thread(remember_turn, session.settings.identity_dir, granted.waybill)
     except BaseException:
-        await asyncio.to_thread(sink.abort)
+        await in_thread(sink.abort)
         raise
     return granted
 

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from carnet.chunking import AVERAGES, ChunkSizes
 from carnet.errors import IntegrityError, Unavailable
+from carnet.flow.ending import begin_in_thread, ended, in_thread
 from carnet.flow.progress import Progress
 from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.index import SEGMENT_CHUNKS_MAX, Index, Part
@@ -89,14 +90,17 @@ async def open_index(
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
+    fetching: asyncio.Task[bytes] | None = None
 
     async def fetched(page: SegmentId) -> bytes:
+        nonlocal fetching
+        _require_running(stop)
+        fetching = asyncio.current_task()
         return await fetch(page)
 
     def raw_pages() -> Iterator[bytes]:
         for number, page in enumerate(pages):
-            if stop.is_set():
-                raise Unavailable("E-INTERRUPTED", "opening the index was stopped")
+            _require_running(stop)
             sealed = asyncio.run_coroutine_threadsafe(fetched(page), loop).result()
             check_id(suite, page, sealed)
             yield open_page(
@@ -117,10 +121,14 @@ async def open_index(
             raise IntegrityError("E-INDEX", f"the index is of closure {index.closure_digest()}, expected {closure}")
         return index
 
+    decoding = begin_in_thread(decode)
     try:
-        return await asyncio.to_thread(decode)
+        return await asyncio.shield(decoding)
     finally:
-        stop.set()
+        stop.set()  # it has ended, or we are cancelled: then neither the thread nor what it waits for may stay
+        if fetching is not None:
+            fetching.cancel()
+        await ended([decoding])
 
 
 async def open_parts(
@@ -151,7 +159,7 @@ async def open_parts(
             length = ready[0][0].length
             while ahead and (length := length + ahead[0].length) <= _WRITTEN_AT_ONCE and opened.is_open(ahead[0]):
                 ready.append((ahead[0], await opened.raw(ahead.popleft())))
-            await asyncio.to_thread(writing.take, ready)
+            await in_thread(writing.take, ready)
             for piece, _ in ready:
                 opened.release(piece)
                 progress.read(piece.length)
@@ -163,6 +171,11 @@ def check_id(suite: int, identifier: SegmentId, sealed: bytes) -> None:
     """Raise `IntegrityError` E-SEGMENT-CORRUPT unless `sealed` hashes to `identifier`."""
     if segment_id(suite, sealed) != identifier:
         raise IntegrityError("E-SEGMENT-CORRUPT", f"segment {identifier}: {len(sealed)} bytes do not hash to its id")
+
+
+def _require_running(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Unavailable("E-INTERRUPTED", "opening the index was stopped")
 
 
 def _slices(index: Index) -> Iterator[_Slice]:

@@ -22,6 +22,7 @@ from carnet.chunking import ChunkSizes
 from carnet.errors import CallerError, IntegrityError, NotFound, PeerError
 from carnet.flow.buffers import Buffers
 from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
+from carnet.flow.ending import ended, in_thread
 from carnet.flow.handover import LoopQueue, Stopped, ThreadQueue
 from carnet.flow.level import LevelControl
 from carnet.flow.opening import Fetch, check_id
@@ -114,7 +115,7 @@ async def seal_artifact(
                 group.create_task(_send_all(pipeline, send, progress))
     except BaseExceptionGroup as failures:
         raise _first(failures) from None
-    return await asyncio.to_thread(pipeline.index)
+    return await in_thread(pipeline.index)
 
 
 async def _send_all(pipeline: "_Pipeline", send: Callable[[SealedSegment], Awaitable[None]], progress: Progress) -> None:
@@ -173,6 +174,8 @@ class _Pipeline:
             progress=progress,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._fetching: asyncio.Task[bytes] | None = None
+        """The segment of a base that is on its way to the chunking thread; owned by the event loop."""
 
     async def produce(self, parts: Iterable[PartInput], senders: int) -> None:
         """Run the threads to their end, then tell each sender that nothing follows."""
@@ -186,9 +189,11 @@ class _Pipeline:
             self._stop.set()  # all are done, or one failed, or we are cancelled: whatever still runs must end
             self._stage.interrupt()
             try:
-                await _ended(work)
+                await ended(work)
             finally:
                 threads.shutdown()  # at once: nothing runs in them any more
+                if self._fetching is not None:
+                    await ended([self._fetching])  # the thread that waited for it has cancelled it
         failures = [error for one in work if (error := one.exception()) is not None]
         if failures:
             raise BaseExceptionGroup("push", failures)
@@ -219,9 +224,18 @@ class _Pipeline:
         plan, entry = self._plan, self._plan.bases[source - 1].index.segments[segment]
         if self._loop is None or plan.fetch is None:
             raise CallerError("E-USAGE", "a plan with bases needs a way to fetch their segments")
-        sealed = _wait_for(asyncio.run_coroutine_threadsafe(_fetched(plan.fetch, entry.id), self._loop), self._stop)
+        sealed = _wait_for(asyncio.run_coroutine_threadsafe(self._fetched(plan.fetch, entry.id), self._loop), self._stop)
         check_id(plan.suite, entry.id, sealed)
         return open_segment(sealed, suite=plan.suite, key=entry.key)
+
+    async def _fetched(self, fetch: Fetch, segment: SegmentId) -> bytes:
+        self._fetching = asyncio.current_task()
+        try:
+            return await fetch(segment)
+        except NotFound:
+            raise PeerError("E-BASE", f"segment {segment} of a base is gone") from None
+        finally:
+            self._fetching = None
 
     def _require_running(self) -> None:
         if self._stop.is_set():
@@ -320,26 +334,6 @@ def _used_chunks(parts: Sequence[PartPlaces], known: int) -> list[set[int]]:
                 if source == 0 and segment < known:
                     used[segment].add(chunk)
     return used
-
-
-async def _ended(work: Sequence[asyncio.Future[None]]) -> None:
-    """Return when all of `work` has ended, however often we are cancelled meanwhile; what failed in it counts as looked at."""
-    ending = asyncio.gather(*work, return_exceptions=True)
-    cancelled: asyncio.CancelledError | None = None
-    while not ending.done():
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-
-
-async def _fetched(fetch: Fetch, segment: SegmentId) -> bytes:
-    try:
-        return await fetch(segment)
-    except NotFound:
-        raise PeerError("E-BASE", f"segment {segment} of a base is gone") from None
 
 
 def _wait_for(waiting: "Future[Result]", stop: threading.Event) -> Result:
