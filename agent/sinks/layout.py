@@ -71,10 +71,10 @@ class LayoutSink:
         """Write a blob aside."""
         name = head.digest.hex
         self._blobs.append(name)
+        kept = KeptPart(head, bytes_max=MANIFEST_BYTES_MAX) if head.role in (Role.ARTIFACT, Role.REFERRER) else None
         with sink_errors(self._path):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
             descriptor = os.open(f"{self._tree}/{_BLOBS}/{name}", flags, 0o666)
-        kept = KeptPart(head, bytes_max=MANIFEST_BYTES_MAX) if head.role in (Role.ARTIFACT, Role.REFERRER) else None
         if kept is not None:
             self._listed.append(kept)
         self._writer = _BlobWriter(head, descriptor, self._path, kept)

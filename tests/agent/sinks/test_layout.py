@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from agent.sinks import open_sink
+from agent.sinks.layout import LayoutSink
 from agent.sources import open_source
-from carnet.errors import CallerError, IntegrityError
-from carnet.oci import OCI_LAYER_TAR, ArtifactKind
+from carnet.errors import CallerError, CapacityError, IntegrityError
+from carnet.identifiers import Digest
+from carnet.limits import MANIFEST_BYTES_MAX
+from carnet.oci import OCI_LAYER_TAR, OCI_MANIFEST, ArtifactKind, Role
 from tests.agent.layouts import Layout, blobs_of, simple_image
-from tests.agent.moving import move, read_all
+from tests.agent.moving import Head, move, read_all
 
 
 def entries_of(path: Path) -> list[dict[str, object]]:
@@ -158,3 +161,18 @@ def test_what_cannot_be_written_is_refused_with_advice(text: str, kind: Artifact
         open_sink(text, kind)
     assert caught.value.code == "E-SINK"
     assert caught.value.remedy
+
+
+def test_a_manifest_that_is_too_large_to_keep_is_refused_before_a_file_is_open_for_it(tmp_path: Path) -> None:
+    """Nobody was given a writer, so nobody would close the file."""
+    sink = LayoutSink(str(tmp_path / "layout"), "v1")
+    large = Head(OCI_MANIFEST, Digest.of(b"large"), MANIFEST_BYTES_MAX + 1, Role.ARTIFACT)
+    sink.begin(large)
+    before = sorted(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(CapacityError):
+        sink.part(large)
+    sink.abort()
+
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(tmp_path) == []
