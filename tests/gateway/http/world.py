@@ -20,6 +20,7 @@ from gateway.http.bounds import Bounds
 from gateway.http.server import ServerSettings, serve
 from gateway.pki import Authority, encode_chain, encode_key, new_key
 from gateway.records import StoredSegment
+from gateway.telemetry.metrics import Metrics
 from gateway.time_floor import TimeFloor
 from tests.carnet import message_samples as samples
 from tests.carnet.samples import DOMAIN, EU, US, bundle, site
@@ -295,6 +296,11 @@ class World:
     port: int
     stop: asyncio.Event
     task: asyncio.Task
+    metrics: Metrics
+
+    def gauge(self, name: str) -> float | None:
+        """Return a number that the server counts now."""
+        return self.metrics.registry.get_sample_value(name)
 
     @property
     def url(self) -> str:
@@ -322,7 +328,7 @@ async def running(directory: Path, *, bounds: Bounds | None = None) -> AsyncIter
     server = pki.gateway(pki.us, gateway_id(US))
     own_ca = directory / "issuing.crt"
     own_ca.write_bytes(pki.us.pem)
-    clock = WallClock()
+    clock, metrics = WallClock(), Metrics()
     settings = ServerSettings(
         site=US,
         trust_domain=DOMAIN,
@@ -331,6 +337,7 @@ async def running(directory: Path, *, bounds: Bounds | None = None) -> AsyncIter
         key=server.key,
         own_ca=own_ca,
         clock=clock,
+        metrics=metrics,
         bounds=bounds or Bounds(drain_s=2, reload_s=0.05, linger_s=0.2),
     )
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -340,7 +347,7 @@ async def running(directory: Path, *, bounds: Bounds | None = None) -> AsyncIter
     if task.done():
         task.result()
     try:
-        yield World(pki, gateway, server, clock, ready.result(), stop, task)
+        yield World(pki, gateway, server, clock, ready.result(), stop, task, metrics)
     finally:
         stop.set()
         await task
