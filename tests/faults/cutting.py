@@ -8,11 +8,14 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from agent.identity import load_identity
 from agent.settings import AgentSettings
@@ -32,6 +35,15 @@ class Place(StrEnum):
     BEFORE_ANSWER = "after the request, which the gateway has answered"
     WITHIN_ANSWER_HEAD = "within the head of the answer"
     WITHIN_ANSWER = "within the body of the answer"
+
+
+Case = tuple[str, Place]
+"""What request is cut, and where."""
+
+
+def sampled(cases: Iterable[Case], sample: Collection[Case]) -> list[Any]:
+    """Return the cases as parameters of a test; those that are not in the sample are for whole counts only."""
+    return [pytest.param(*case, marks=() if case in sample else pytest.mark.full) for case in cases]
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.crossing.sites import World, world_from
 from tests.faults.alone import pull_as, push_as, us_alone
 from tests.faults.leftovers import held, nothing_left
@@ -27,6 +29,7 @@ async def test_thirty_pushes_and_pulls_leave_threads_tasks_descriptors_and_files
         await nothing_left(after_the_first, us.directory, us.agent_dir)
 
 
+@pytest.mark.full
 async def test_transfers_to_another_site_leave_both_sites_as_the_first_did(template: Path, tmp_path: Path) -> None:
     """But for connections between them, which are fewer than the transfers."""
     async with world_from(template, tmp_path / "world") as world:
