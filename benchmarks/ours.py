@@ -7,9 +7,6 @@ when the delivery was done: opened, all digests recomputed, the stored bytes rea
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +14,9 @@ from typing import ClassVar
 
 from benchmarks.measuring import Command, Sample, execute
 from benchmarks.processes import Failed, Server, cpu_s
+from benchmarks.site import BIN, make_site, set_keys
 from benchmarks.tool import Place, Tool
 
-BIN = Path(sys.executable).parent
 _DELIVERY_S = 600
 _QUIET = ("--json", "--progress", "none")
 
@@ -41,12 +38,12 @@ class Carnet(Tool):
         """Start a copy of the empty site."""
         template = self.place.shared / "site"
         if not template.exists():
-            _make_site(template)
+            make_site(template)
         shutil.copytree(template, self._site)
         port = self.place.network.free_port()
         address = f"{self.place.network.address}:{port}"
-        _set(self._site / "gateway.toml", url=f"https://{address}", listen=[address], hosts=[self.place.network.address])
-        _set(self._config, url=f"https://{address}")
+        set_keys(self._site / "gateway.toml", url=f"https://{address}", listen=[address], hosts=[self.place.network.address])
+        set_keys(self._config, url=f"https://{address}")
         return Server(self.place.network, [BIN / "carnet-gateway", "serve", self._site], self.place.scratch / "gateway.log", port)
 
     def push(self, source: Path, version: str) -> Command:
@@ -87,24 +84,3 @@ def delivered_at(log: str, since: float) -> float | None:
             if event["after"] == "delivered" and at >= since:
                 return at
     return None
-
-
-def _make_site(directory: Path) -> None:
-    """Let `carnet-gateway dev` make a site, and stop it."""
-    log = directory.with_suffix(".log")
-    with log.open("wb") as err:
-        process = subprocess.Popen([BIN / "carnet-gateway", "dev", directory], stdout=subprocess.PIPE, stderr=err)
-        try:
-            assert process.stdout is not None
-            if not process.stdout.readline():
-                raise Failed("carnet-gateway dev did not start")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
-
-
-def _set(path: Path, **values: str | list[str]) -> None:
-    """Set top-level keys of a TOML file."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.partition(" ")[0] not in values]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -6,7 +6,6 @@ rivals are Debian packages; what is missing is named, and its rows are left out.
 
 import argparse
 import os
-import platform
 import shutil
 import signal
 import statistics
@@ -19,6 +18,7 @@ from typing import Any
 
 from benchmarks.chart import chart
 from benchmarks.data import mixed_file
+from benchmarks.machine import describe_machine
 from benchmarks.micro import measure_parts
 from benchmarks.network import open_network, remove_leftovers
 from benchmarks.operations import FULL, OPERATIONS, QUICK, TOOLS, Bench, Operation, Sizes
@@ -29,7 +29,6 @@ from benchmarks.results_file import Rows, write_results
 from benchmarks.table import table
 from benchmarks.tool import Tool, missing_packages, version
 from benchmarks.tree import Versions
-from carnet.chunking import kernel_name
 
 HERE = Path(__file__).resolve().parent
 TITLES = {operation.name: operation.title for operation in OPERATIONS}
@@ -172,25 +171,13 @@ def _head(runs: int, network: str, tools: dict[str, type[Tool]]) -> dict[str, An
     """Return what the results begin with: when, where, what."""
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": f"{os.cpu_count()} cores {_processor()}, {_memory()}, Linux {platform.release()}, Python "
-        f"{platform.python_version()}, kernel {kernel_name()}",
+        "machine": describe_machine(),
         "network": {"short": network.partition(";")[0], "says": network},
         "runs": runs,
         "load": round(os.getloadavg()[0], 2),
         "versions": {name: version(tool) for name, tool in tools.items()},
         "sizes": {},
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _memory() -> str:
-    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.0f} GB"
 
 
 def _read_all(material: Versions) -> None:
