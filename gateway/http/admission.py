@@ -32,6 +32,11 @@ class _Waiter:
     size: int
     admitted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def is_admitted(self) -> bool:
+        """Whether it was given its room, which somebody must give back."""
+        return self.admitted.done() and not self.admitted.cancelled()
+
 
 class Admission:
     """The bytes in flight; one a server, on its event loop."""
@@ -75,13 +80,16 @@ class Admission:
             async with asyncio.timeout(self._wait_s):
                 await waiter.admitted
         except TimeoutError:
-            raise self._refusal(holder, size) from None
+            # Admitted in the turn of the loop in which its time ran out: it has its room, and goes on.
+            if not waiter.is_admitted:
+                raise self._refusal(holder, size) from None
+        except BaseException:
+            if waiter.is_admitted:
+                self._give_back(holder, size)
+            raise
         finally:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-            elif not waiter.admitted.cancelled() and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                # Admitted and cancelled in the same turn of the loop.
-                self._give_back(holder, size)
 
     def _refusal(self, holder: Holder, size: int) -> Unavailable:
         if self._held.get(holder, 0) + size > self._share_max:
@@ -103,7 +111,8 @@ class Admission:
         if not self._held[holder]:
             del self._held[holder]
         for waiter in tuple(self._waiting):
-            if self._fits(waiter.holder, waiter.size):
+            # One that has given up stays here until its task has its turn: what it got now nobody would give back.
+            if not waiter.admitted.done() and self._fits(waiter.holder, waiter.size):
                 self._waiting.remove(waiter)
                 self._take(waiter.holder, waiter.size)
                 waiter.admitted.set_result(None)

@@ -85,6 +85,31 @@ async def test_a_waiter_that_is_cancelled_leaves_nothing_held():
     assert bytes_held.in_flight == 0
 
 
+async def test_a_waiter_that_gives_up_in_the_turn_in_which_there_is_room_leaves_nothing_held():
+    """Its future is cancelled before its task has run: what gives room away then must pass it over, and must not fail."""
+    bytes_held = admission(wait_s=5)
+    async with bytes_held.hold(ONE, 60):
+        waiting = asyncio.create_task(bytes_held.hold(ONE, 30).__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert bytes_held.in_flight == 0
+
+
+async def test_a_waiter_whose_time_runs_out_in_the_turn_in_which_it_is_admitted_goes_on():
+    bytes_held = admission(wait_s=0)
+    held = bytes_held.hold(ONE, 30)
+    async with bytes_held.hold(ONE, 60):
+        waiting = asyncio.create_task(held.__aenter__())
+        await asyncio.sleep(0)
+
+    await waiting
+    assert bytes_held.in_flight == 30
+    await held.__aexit__(None, None, None)
+    assert bytes_held.in_flight == 0
+
+
 def test_an_identity_that_asks_too_often_waits_and_another_does_not():
     now = [0.0]
     throttle = Throttle(10, lambda: now[0])
