@@ -26,6 +26,9 @@ from carnet.suites import SUITE_1
 from carnet.timestamps import format_time, parse_time
 from carnet.trust import KemStatement, TrustBundle, newest_kem, open_kem_statement
 
+_BUSY_S = 900.0
+"""What moves something waits so long for a gateway that is busy with others: it is one of a crowd, and its turn comes."""
+
 
 def now() -> datetime:
     """Return the time by this machine's clock."""
@@ -118,7 +121,7 @@ def connect(
         ClientContext(pem, None, identity.authority_pem),
         gateway=gateway,
         connections=connections,
-        timeouts=timeouts,
+        timeouts=timeouts or Timeouts(busy_s=_BUSY_S),
         on_wait=on_wait,
     )
 

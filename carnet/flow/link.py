@@ -6,16 +6,18 @@ has been checked.
 Rules:      1. only `Unavailable` is tried again, and never past the caller's budget
             2. an answer longer than its bound is refused  3. no redirect, cookie, proxy or compression
             4. nobody waits in silence: the second failure in a row is told to whoever asked to know
+            5. a gateway that is busy gets fewer requests at once (`carnet.flow.pace`)
 Spec:       docs/protocol.md sections "Transport", "Problems"
 """
 
 import asyncio
+import functools
 import os
 import random
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, Self, TypeAlias
+from typing import Any, Final, NoReturn, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,6 +26,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.payload import Payload
 
 from carnet.errors import CallerError, CarnetError, NotAuthenticated, PeerError, Unavailable
+from carnet.flow.pace import Pace
 from carnet.flow.tls import check_gateway, explain_tls
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, REQUEST_JSON_BYTES_MAX
@@ -39,6 +42,8 @@ _SENT_BYTES_PER_S_MIN: Final = 8 * KIB
 _WAIT_INITIAL_S, _WAIT_MAX_S, _WAIT_JITTER_S = 0.1, 5.0, 0.5
 _WAITS_MIN: Final = 10
 """A short budget is not spent on one long wait."""
+_UNHEARD_S: Final = 15.0
+"""Longer than a gateway lets a body wait for its share before it says that it is busy."""
 _ERROR_STATUS: Final = 400
 
 
@@ -54,6 +59,8 @@ class Timeouts:
     """To send a body, beside the time it takes at 8 KiB/s."""
     retry_s: float = 60.0
     """The budget: no new attempt is begun after this; 0 means one attempt."""
+    busy_s: float = 0.0
+    """The budget while the gateway answers, if only that it is busy, where that is longer than `retry_s`."""
 
     @classmethod
     def within(cls, seconds: float) -> Self:
@@ -146,6 +153,7 @@ class Link:
         self._on_wait = on_wait
         self._told: set[str] = set()  # codes of what was told; E-UNREACHABLE only until it answers again
         self._session: aiohttp.ClientSession | None = None
+        self._pace = Pace(connections)
 
     async def close(self) -> None:
         """Close every connection; the link may be used again afterwards."""
@@ -162,32 +170,41 @@ class Link:
             NotAuthenticated: E-CERTIFICATE if it is not the gateway expected, or refused our certificate.
             PeerError: E-REQUEST if it does not keep to the protocol.
         """
-        deadline = asyncio.get_running_loop().time() + self._timeouts.retry_s
+        begun = asyncio.get_running_loop().time()
         try:
             reply = await self._attempt(call)
         except Unavailable as error:
-            return await self._again(call, error, deadline)
+            return await self._again(call, error, begun)
         self._answered()
         return reply
 
-    async def _again(self, call: Call, first: Unavailable, deadline: float) -> Reply:
-        """Return the answer to `call`, which failed with `first` once and is tried until `deadline` (on the loop's clock)."""
+    async def _again(self, call: Call, first: Unavailable, begun: float) -> Reply:
+        """Return the answer to `call`, which was begun at `begun` (on the loop's clock) and failed with `first` once.
+
+        It is tried for `retry_s`; a gateway that says it is busy is there, and is tried for `retry_s` from then on, for `busy_s`
+        in all.
+        """
         import stamina  # nearly every command ends without
 
         # stamina would log through structlog, to standard output; the core does not log.
         stamina.instrumentation.set_on_retry_hooks(())
-        loop = asyncio.get_running_loop()
-        budget_s = max(0.0, deadline - loop.time())
+        loop, retry_s = asyncio.get_running_loop(), self._timeouts.retry_s
+        deadline = begun + retry_s
+        last = max(deadline, begun + self._timeouts.busy_s) if retry_s > 0 else deadline
+        budget_s = max(0.0, last - loop.time())
         failures = 0
         failed: Unavailable | None = first
 
         def again(error: Exception) -> bool | float:
-            nonlocal failures
+            nonlocal failures, deadline
             failures += 1
-            verdict = _backoff(error, deadline)
+            is_busy = isinstance(error, Unavailable) and error.code == "E-BUSY"
+            if is_busy:
+                deadline = max(deadline, min(last, loop.time() + retry_s))
+            verdict = _backoff(error, last if is_busy else deadline, failures)
             # One lost connection is nobody's affair.
             if verdict is not False and failures > 1 and isinstance(error, Unavailable):
-                self._tell(error, deadline - loop.time())
+                self._tell(error, (last if is_busy else deadline) - loop.time())
             return verdict
 
         async for attempt in stamina.retry_context(
@@ -223,12 +240,16 @@ class Link:
     async def _attempt(self, call: Call) -> Reply:
         url = self._urls[self._at]
         try:
-            return await self._send(url, call)
+            if call.wait_s:
+                return await self._send(url, call)
+            async with self._pace.turn(is_large=_is_large(call)) as asks_first:
+                return await self._send(url, call, asks_first=asks_first)
         except (aiohttp.ClientError, OSError) as error:
             self._at = (self._urls.index(url) + 1) % len(self._urls)
             _translate(error, url, call)
 
-    async def _send(self, url: str, call: Call) -> Reply:
+    async def _send(self, url: str, call: Call, *, asks_first: bool = False) -> Reply:
+        """Send once; if it `asks_first`, a large body waits until the gateway has seen the head and wants it."""
         length = len(call.body) if call.body is not None else 0
         timeouts = self._timeouts
         headers = {**call.headers, "Content-Type": call.content_type} if call.body is not None else dict(call.headers)
@@ -241,6 +262,7 @@ class Link:
             data=_Pieces(call.body, call.content_type) if call.body is not None else None,
             headers=headers,
             params=list(call.query) or None,
+            expect100=asks_first and _is_large(call),
             ssl=self._context(),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
@@ -262,8 +284,30 @@ class Link:
                 auto_decompress=False,
                 trust_env=False,
                 read_bufsize=_READ_BUFFER_BYTES,
+                request_class=cast("type[ClientRequest]", functools.partial(_Request, unheard=self._pace.stop_asking)),
             )
         return self._session
+
+
+class _Request(ClientRequest):
+    """A request that asked first and hears nothing goes on all the same, as RFC 9110 section 10.1.1 wants it.
+
+    Something in between may not know the question; `unheard` is told.
+    """
+
+    def __init__(self, *arguments: Any, unheard: Callable[[], None], **settings: Any) -> None:
+        self._unheard = unheard
+        super().__init__(*arguments, **settings)
+
+    def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+        super().update_expect_continue(expect)
+        if self._continue is not None:
+            self.loop.call_later(_UNHEARD_S, self._go_on, self._continue)
+
+    def _go_on(self, told: "asyncio.Future[bool]") -> None:
+        if not told.done():
+            self._unheard()
+            told.set_result(False)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -309,6 +353,11 @@ class _Pieces(Payload):
             await writer.write(self._view[position : min(position + _PIECE_BYTES, end)])
 
 
+def _is_large(call: Call) -> bool:
+    """Tell whether the body is more than what is sent in one piece."""
+    return call.body is not None and len(call.body) > _PIECE_BYTES
+
+
 async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str) -> bytes:
     """Return the body; raise `PeerError` E-REQUEST beyond `bytes_max`, before it is held."""
     announced = response.content_length
@@ -342,7 +391,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < len("86400") else None
 
 
-def _backoff(error: Exception, deadline: float) -> bool | float:
+def _backoff(error: Exception, deadline: float, failures: int) -> bool | float:
     """Tell stamina whether to try again: after the time that the gateway named, or by its own growing waits.
 
     stamina looks at its timeout when an attempt has failed, not at the wait that follows, so a wait past the deadline is ours to
@@ -350,11 +399,13 @@ def _backoff(error: Exception, deadline: float) -> bool | float:
     """
     if not isinstance(error, Unavailable) or error.code == "E-TIMEOUT":
         return False
+    now = asyncio.get_running_loop().time()
     if error.code == "E-UNREACHABLE":
-        return True
-    # Everybody who was sent away would come back at once otherwise.
-    wait_s = error.retry_after_s + random.uniform(0, _WAIT_JITTER_S)  # noqa: S311 - spreads load, guards nothing
-    return wait_s if asyncio.get_running_loop().time() + wait_s < deadline else False
+        return now < deadline
+    # Everybody who was sent away would come back at once otherwise, and again and again.
+    spread_s = min(_WAIT_MAX_S, _WAIT_JITTER_S * 2 ** (failures - 1))
+    wait_s = error.retry_after_s + random.uniform(0, spread_s)  # noqa: S311 - spreads load, guards nothing
+    return wait_s if now + wait_s < deadline else False
 
 
 def _translate(error: Exception, url: str, call: Call) -> NoReturn:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from carnet.errors import CapacityError, PeerError, Unavailable
@@ -63,6 +63,7 @@ async def read_into(request: web.BaseRequest, buffer: bytearray, length: int, bo
 
 async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[bytes], None]) -> None:
     """Hand every piece of the body to `take`, moving the deadline with what has come (rule 2)."""
+    await _continue(request)
     start = asyncio.get_running_loop().time()
     received = 0
     # Until now the connection stopped reading at READ_BUFFER_BYTES; from here on larger pieces save turns of the loop.
@@ -80,6 +81,13 @@ async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[byt
         raise Unavailable("E-BUSY", problem) from None
     except (RequestPayloadError, OSError):
         raise PeerError("E-REQUEST", f"the request body broke off after {received} bytes") from None
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body: it is read now, so that what waits for its share is not here yet."""
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 def too_long(bytes_max: int) -> CapacityError:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from carnet.errors import CapacityError, CarnetError, NotAuthenticated, PeerError, Unavailable
 from carnet.identifiers import SpiffeId
@@ -149,7 +149,6 @@ class _Visit:
         self.route = match.route
         self.transfer = match.names.get("transfer")
         _check_body(request, match.route)
-        await _continue(request)
         exchange = Exchange(request, self.request_id, self.identity, match.names, match.route.body_bytes_max, edge.context)
         return await match.route.handler(exchange)
 
@@ -217,13 +216,6 @@ def _check_body(request: web.BaseRequest, route: Route) -> None:
         raise PeerError("E-REQUEST", "this request has no body")
     if request.content_length is not None and request.content_length > route.body_bytes_max:
         raise too_long(route.body_bytes_max)
-
-
-async def _continue(request: web.BaseRequest) -> None:
-    """Tell a client that waits for it to send the body; nobody is told before steps 1 to 6."""
-    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
 
 
 def _is_connected(request: web.BaseRequest) -> bool:

@@ -89,6 +89,8 @@ class Double:
         place = self.cut.place if self.cut is not None and self.cut.strikes(line) else None
         if not await _through(there, head, place, Place.BEFORE_HEAD, Place.WITHIN_HEAD):
             return False
+        if b"\nexpect: 100-continue" in head.lower() and not await self._asked(here, there):
+            return False
         if not await _through(there, await here.body(head), place, Place.BEFORE_BODY, Place.WITHIN_BODY):
             return False
         answer = await there.head()
@@ -99,6 +101,15 @@ class Double:
             return False
         self.answered[line] += 1
         return True
+
+    async def _asked(self, here: "_Side", there: "_Side") -> bool:
+        """Pass on what is said to a caller that asked before it sends its body; False if that was the answer already."""
+        told = await there.head()
+        await here.send(told)
+        if told.startswith(b"HTTP/1.1 100 "):
+            return True
+        await here.send(await there.body(told))
+        return False
 
     async def pass_on(self, here: "_Side", there: "_Side") -> None:
         """Pass requests on until one side ends, or the cut strikes."""

@@ -18,6 +18,7 @@ from carnet.flow.link import Timeouts
 from carnet.flow.tls import ClientContext
 from carnet.identifiers import Repository, Tag
 from carnet.rowpage import SentRow
+from gateway.http.bounds import Bounds
 from gateway.records import StoredSegment
 from tests.carnet import message_samples as samples
 from tests.carnet.samples import EU, TRANSFER, US, segment
@@ -230,6 +231,45 @@ async def test_a_wait_that_would_pass_the_budget_is_not_begun(world):
 
     assert loop.time() - started < 5
     assert len(world.gateway.transfers.calls) == 1
+
+
+async def test_a_gateway_that_says_it_is_busy_is_asked_for_longer_than_one_that_says_nothing(world):
+    transfers = world.gateway.transfers
+    transfers.failure = Unavailable("E-BUSY", "not now", retry_after_s=1)
+    loop = asyncio.get_running_loop()
+    async with world.agent(timeouts=Timeouts(retry_s=1, busy_s=60)) as client:
+        loop.call_later(2.5, setattr, transfers, "failure", None)
+        await client.show(TRANSFER)
+
+    assert len(transfers.calls) >= 3
+
+
+async def test_a_client_that_may_have_fewer_connections_than_it_would_sends_all_over_those(tmp_path):
+    """Each connection beyond the share is refused before the body is sent: nothing is sent twice, and nothing is lost."""
+    async with (
+        running(tmp_path, bounds=Bounds(connections_per_identity_max=1)) as world,
+        world.agent(timeouts=PATIENT) as client,
+    ):
+        bodies = {segment(number): bytes([number]) * 1_000_000 for number in range(1, 9)}
+        await asyncio.gather(*(client.put_segment(TRANSFER, one, body) for one, body in bodies.items()))
+
+        assert world.gateway.receive.segments == bodies
+
+
+async def test_a_body_is_sent_unasked_where_nobody_answers_the_question(world, monkeypatch):
+    """As RFC 9110 section 10.1.1 wants it: something in between may not pass on what says that the body is welcome."""
+    monkeypatch.setattr("carnet.flow.link._UNHEARD_S", 0.2)
+    monkeypatch.setattr("gateway.http.bodies._continue", _say_nothing)
+    async with world.agent(timeouts=PATIENT) as client:
+        bodies = {segment(number): bytes([number]) * 1_000_000 for number in range(1, 4)}
+        for one, body in bodies.items():
+            assert await client.put_segment(TRANSFER, one, body)
+
+    assert world.gateway.receive.segments == bodies
+
+
+async def _say_nothing(request):
+    del request
 
 
 @pytest.mark.parametrize("family", [NotFound, PeerError, InternalError, NotAuthenticated])

@@ -1,0 +1,100 @@
+"""The pace towards one gateway: how many requests go at once; more while all is well, fewer once the gateway says it is busy.
+
+Hundreds of senders cannot know of each other. What each can know is whether its gateway takes what it sends: so everybody begins
+with one request at a time, adds one for each prompt answer while more wait, and halves once the gateway says that it is busy. A
+crowd then has few connections each and all get on, instead of a few that have all of them. Who begins, tries for one more, or was
+answered late, asks before it sends a body: what a hundred of them wait for then costs a gateway a hundred heads, not a hundred
+megabytes at once.
+
+Rules:      1. between 1 and `most`  2. what only waits for news takes no turn  3. once the gateway was busy, growth is slow
+Precedent:  TCP's slow start, and its additive increase and multiplicative decrease (RFC 5681)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from carnet.errors import Unavailable
+
+_ANSWERS_A_STEP: Final = 16
+"""Answers for one more request at once, after the gateway was busy."""
+_PROMPT_S: Final = 1.0
+"""An answer that took longer is little reason to ask for more at once: the link is full, or the gateway has others waiting."""
+_SLOW_WEIGHT: Final = 0.25
+"""What it counts."""
+_LATE_S: Final = 2.0
+"""After an answer that took longer, the next body is sent once the gateway asks for it: until then it waits here, not there."""
+
+
+class Pace:
+    """The turns of one client's requests to one gateway; owned by one event loop."""
+
+    def __init__(self, most: int) -> None:
+        """Allow up to `most` at once."""
+        self._most = most
+        self._allowed = 1
+        self._running = 0
+        self._waiting = 0
+        self._proven = 1  # as many at once as were answered together
+        self._asks = True
+        self._is_late = True  # nothing is known yet
+        self._answers_a_step = 1
+        self._answers = 0.0
+        self._changed = asyncio.Event()
+
+    @property
+    def allowed(self) -> int:
+        """How many requests may be under way now."""
+        return self._allowed
+
+    @asynccontextmanager
+    async def turn(self, *, is_large: bool = False) -> AsyncIterator[bool]:
+        """Wait for a turn and hold it for as long as the context lasts; yields whether a large body is to be asked for first.
+
+        That is the first one, when this turn tries for more at once than was answered before, and while the gateway is late.
+
+        E-BUSY that passes through it slows down the others.
+        """
+        while self._running >= self._allowed:
+            self._changed.clear()
+            self._waiting += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self._waiting -= 1
+        self._running += 1
+        beside = self._running
+        begun = asyncio.get_running_loop().time()
+        try:
+            yield self._asks and (beside > self._proven or self._is_late)
+        except Unavailable as error:
+            if error.code == "E-BUSY":
+                self._slow_down()
+            raise
+        else:
+            self._proven = max(self._proven, min(beside, self._allowed))
+            seconds = asyncio.get_running_loop().time() - begun
+            if is_large:
+                self._is_late = seconds >= _LATE_S
+            self._speed_up(seconds)
+        finally:
+            self._running -= 1
+            self._changed.set()
+
+    def stop_asking(self) -> None:
+        """Ask first no more: nobody answers such a question."""
+        self._asks = False
+
+    def _slow_down(self) -> None:
+        self._allowed = max(1, min(self._allowed, self._running) // 2)
+        self._answers_a_step, self._answers = _ANSWERS_A_STEP, 0.0
+        self._proven = self._allowed
+
+    def _speed_up(self, seconds: float) -> None:
+        """Count an answer that took so long; one that nobody waited for says nothing about how many the gateway would take."""
+        if not self._waiting or self._allowed >= self._most:
+            return
+        self._answers += 1.0 if seconds < _PROMPT_S else _SLOW_WEIGHT
+        if self._answers >= self._answers_a_step:
+            self._allowed, self._answers = self._allowed + 1, 0.0

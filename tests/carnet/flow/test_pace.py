@@ -1,0 +1,133 @@
+"""The pace: what a client allows itself at once, by what its gateway answers."""
+
+import asyncio
+
+import pytest
+
+from carnet.errors import NotFound, Unavailable
+from carnet.flow.pace import Pace
+
+BUSY = Unavailable("E-BUSY", "not now", limit="connections_per_identity_max")
+
+
+async def ask(pace: Pace, count: int, error: Exception | None = None) -> int:
+    """Have `count` requests at once; return how many were under way together at most."""
+    running, most = 0, 0
+
+    async def one() -> None:
+        nonlocal running, most
+        async with pace.turn():
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= 1
+            if error is not None:
+                raise error
+
+    await asyncio.gather(*(one() for _ in range(count)), return_exceptions=True)
+    return most
+
+
+async def test_a_client_begins_with_one_request_and_comes_to_all_it_may_have_after_as_many_answers():
+    pace = Pace(4)
+
+    assert await ask(pace, 1) == 1
+    assert await ask(pace, 20) == 4
+    assert pace.allowed == 4
+
+
+async def test_who_asks_one_thing_after_another_asks_for_no_more_at_once():
+    pace = Pace(4)
+    for _ in range(50):
+        await ask(pace, 1)
+
+    assert pace.allowed == 1
+
+
+async def test_a_busy_gateway_gets_half_at_once_and_one_at_least():
+    pace = Pace(8)
+    await ask(pace, 40)
+    await ask(pace, 1, BUSY)
+    assert pace.allowed == 1
+    assert await ask(pace, 5) == 1
+
+    await ask(pace, 3, BUSY)
+    assert pace.allowed == 1
+
+
+async def test_after_a_gateway_was_busy_growth_is_slow():
+    pace = Pace(4)
+    await ask(pace, 20)
+    await ask(pace, 4, BUSY)
+    await ask(pace, 16)
+    assert pace.allowed == 1
+    await ask(pace, 20)
+    assert pace.allowed == 3
+
+
+async def test_an_answer_that_took_long_counts_little(monkeypatch):
+    pace, loop = Pace(4), asyncio.get_running_loop()
+
+    async def one(number: int) -> None:
+        async with pace.turn():
+            hours = loop.time() + 3_600 * (number + 1)
+            await asyncio.sleep(0)
+            monkeypatch.setattr(loop, "time", lambda: hours)
+
+    await asyncio.gather(*(one(number) for number in range(4)))
+    assert pace.allowed == 1
+
+    await asyncio.gather(*(one(number) for number in range(4, 12)))
+    assert pace.allowed == 3
+
+
+async def test_the_first_large_body_is_asked_for_first_and_each_while_the_gateway_is_late(monkeypatch):
+    pace, loop, asked = Pace(1), asyncio.get_running_loop(), list[bool]()
+
+    async def one(seconds: float) -> None:
+        async with pace.turn():
+            pass  # what is small says nothing about it
+        async with pace.turn(is_large=True) as asks_first:
+            asked.append(asks_first)
+            then = loop.time() + seconds
+            monkeypatch.setattr(loop, "time", lambda: then)
+
+    for seconds in (0.1, 5.0, 0.1, 0.1):
+        await one(seconds)
+
+    assert asked == [True, False, True, False]
+
+
+async def test_other_failures_say_nothing_about_the_pace():
+    pace = Pace(4)
+    await ask(pace, 20)
+    await ask(pace, 8, NotFound("E-SEGMENT-UNKNOWN", "no such segment"))
+    await ask(pace, 8, Unavailable("E-UNREACHABLE", "no route"))
+
+    assert pace.allowed == 4
+
+
+async def test_one_that_waits_and_is_cancelled_holds_no_turn():
+    pace = Pace(1)
+    async with pace.turn():
+        waiting = asyncio.create_task(ask(pace, 1))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    assert await asyncio.wait_for(ask(pace, 2), 5) >= 1
+
+
+async def test_only_who_tries_for_more_at_once_than_was_answered_before_asks_first():
+    pace, tries = Pace(2), list[bool]()
+
+    async def one() -> None:
+        async with pace.turn(is_large=True) as is_more:
+            tries.append(is_more)
+            await asyncio.sleep(0)
+
+    await one()
+    tries.clear()
+    await asyncio.gather(*(one() for _ in range(6)))
+    assert tries.count(True) == 1
