@@ -7,6 +7,7 @@ import typer
 from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
 from carnet.flow.starting import quick_imports
 from gateway.commands.terminal import Directory, harden_process, serve_until_stopped
+from gateway.memory import give_back_early
 
 if TYPE_CHECKING:
     from gateway.settings import GatewaySettings
@@ -65,6 +66,7 @@ def serve(directory: Directory, *, quiet: Quiet = False, verbose: Verbose = Fals
         from gateway.sitedir import SitePaths, hold_site, load_authority, renew_own_certificate
 
     harden_process()
+    give_back_early()
     settings = load_settings(directory)
     paths = SitePaths(settings.data_dir)
     settings = _with_log_level(settings, quiet=quiet, verbose=verbose)
@@ -99,6 +101,7 @@ def dev(
         from gateway.storage.durable import make_directory
 
     harden_process()
+    give_back_early()
     root = directory.absolute()
     paths = SitePaths(root)
     if not (root / FILE_NAME).exists() and not paths.keys.exists():
