@@ -30,6 +30,8 @@ class Grant:
     actions: frozenset[str]
     repositories: re.Pattern[str]
     lanes: re.Pattern[str]
+    beginning: str
+    """What the names of all its repositories begin with."""
 
     def allows(self, action: str, repository: str, lane: str) -> bool:
         """Tell whether this grant alone allows `action` on `repository` over `lane`."""
@@ -53,7 +55,7 @@ def parse_grant(text: str) -> Grant:
     actions = frozenset(form[1].split(","))
     if unknown := sorted(actions - ACTIONS):
         raise CallerError("E-USAGE", f"no such action: {', '.join(unknown)}", remedy=f"actions are {', '.join(sorted(ACTIONS))}")
-    return Grant(actions, _glob(form[2]), _glob(form[3]))
+    return Grant(actions, _glob(form[2]), _glob(form[3]), form[2].partition("*")[0])
 
 
 class Access:
@@ -62,6 +64,18 @@ class Access:
     def allows(self, record: IdentityRecord | None, action: str, repository: str, lane: str) -> bool:
         """Tell whether some grant of the identity allows this."""
         return record is not None and any(parse_grant(text).allows(action, repository, lane) for text in record.grants)
+
+    def beginnings(self, record: IdentityRecord | None, action: str, lane: str) -> list[str]:
+        """Return, in order, what names of repositories begin with on which the identity may do this; none lies within another.
+
+        Not every name that begins so is allowed: this is where to look.
+        """
+        grants = [parse_grant(text) for text in (() if record is None else record.grants)]
+        found: list[str] = []
+        for one in sorted(grant.beginning for grant in grants if action in grant.actions and grant.lanes.fullmatch(lane)):
+            if not found or not one.startswith(found[-1]):
+                found.append(one)
+        return found
 
     def require(self, record: IdentityRecord | None, action: str, repository: str, lane: str) -> None:
         """Return if the identity may do this; raise `NotAuthorised` E-NOT-ALLOWED naming action, repository and lane."""

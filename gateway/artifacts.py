@@ -45,13 +45,16 @@ class Artifacts:
         """Return the artifacts this identity may pull, by name; `after` is the `next` of the page before."""
 
         def read(tx: Transaction) -> ArtifactList:
-            who, found, at = tx.identity(identity), list[ArtifactRecord](), after
-            while len(found) <= limit:
-                page = tx.artifacts(limit=limit + 1, after=at, repository=repository)
-                found += [record for record in page if self._may(who, "pull", record.repository)]
-                if len(page) <= limit:
-                    break
-                at = f"{page[-1].repository}:{page[-1].tag}"
+            who, found = tx.identity(identity), list[ArtifactRecord]()
+            # Who may pull little is not made to wait while everything else is looked at.
+            for beginning in self._services.access.beginnings(who, "pull", "home"):
+                at = after
+                while len(found) <= limit:
+                    page = tx.artifacts(limit=limit + 1, after=at, repository=repository, beginning=beginning)
+                    found += [record for record in page if self._may(who, "pull", record.repository)]
+                    if len(page) <= limit:
+                        break
+                    at = f"{page[-1].repository}:{page[-1].tag}"
             shown = found[:limit]
             more = f"{shown[-1].repository}:{shown[-1].tag}" if len(found) > limit else None
             return ArtifactList(artifacts=tuple(_view(record) for record in shown), next=more)

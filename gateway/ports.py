@@ -254,8 +254,10 @@ class Transaction(PassageRows, Protocol):
         """Return what the tag points to, or None."""
         ...
 
-    def artifacts(self, *, limit: int = 100, after: str | None = None, repository: str | None = None) -> list[ArtifactRecord]:
-        """Return artifacts by `repository:tag`; `after` is the last one seen."""
+    def artifacts(
+        self, *, limit: int = 100, after: str | None = None, repository: str | None = None, beginning: str = ""
+    ) -> list[ArtifactRecord]:
+        """Return artifacts by `repository:tag`, of repositories that begin so; `after` is the last one seen."""
         ...
 
     def save_artifact(self, record: ArtifactRecord) -> None:

@@ -12,6 +12,7 @@ from gateway.catalog.session import Session, from_micros, to_micros
 from gateway.catalog.statements import LIMIT, Statement, upsert
 from gateway.records import ArtifactRecord
 
+_LAST_CHARACTER = "\U0010ffff"
 _a = schema.artifacts.c
 _SAVE = upsert(schema.artifacts)
 _GET = Statement(select(schema.artifacts).where(_a.repository == bindparam("repository"), _a.tag == bindparam("tag")))
@@ -34,20 +35,26 @@ class Artifacts(Session):
         row = self._one(_GET, repository=repository, tag=tag)
         return None if row is None else _artifact_of(row)
 
-    def artifacts(self, *, limit: int = 100, after: str | None = None, repository: str | None = None) -> list[ArtifactRecord]:
+    def artifacts(
+        self, *, limit: int = 100, after: str | None = None, repository: str | None = None, beginning: str = ""
+    ) -> list[ArtifactRecord]:
         """Return artifacts by repository, then tag; `after` is the `repository:tag` last seen, `repository` an exact name.
+
+        `beginning` is what the repository begins with.
 
         Raises:
             CallerError: E-REQUEST if `after` has no colon.
         """
         values: dict[str, str | int] = {"limit": limit}
-        if after is not None:
-            values["after_repository"], separator, values["after_tag"] = after.rpartition(":")
-            if not separator:
-                raise CallerError("E-REQUEST", f"not an artifact list's cursor: {ascii(after)[:80]}")
+        place = _place(after)
+        if beginning:
+            place = max(place, (beginning, ""))
+            values["end"] = beginning + _LAST_CHARACTER
+        if place[0]:
+            values["after_repository"], values["after_tag"] = place
         if repository is not None:
             values["repository"] = repository
-        listing = _listing(with_after=after is not None, with_repository=repository is not None)
+        listing = _listing(with_after=bool(place[0]), with_repository=repository is not None, with_end=bool(beginning))
         return [_artifact_of(row) for row in self._all(listing, **values)]
 
     def save_artifact(self, record: ArtifactRecord) -> None:
@@ -95,14 +102,26 @@ class Artifacts(Session):
         self._run_sealed(_SAVE_TURN, "turns", origin=origin, repository=repository, tag=tag, turn=turn, waybill=waybill)
 
 
+def _place(after: str | None) -> tuple[str, str]:
+    """Return the place in the order that a cursor names, or that before all."""
+    if after is None:
+        return "", ""
+    repository, separator, tag = after.rpartition(":")
+    if not separator:
+        raise CallerError("E-REQUEST", f"not an artifact list's cursor: {ascii(after)[:80]}")
+    return repository, tag
+
+
 @cache
-def _listing(*, with_after: bool, with_repository: bool) -> Statement:
+def _listing(*, with_after: bool, with_repository: bool, with_end: bool) -> Statement:
     clause = select(schema.artifacts)
     if with_after:
         place = tuple_(bindparam("after_repository"), bindparam("after_tag"))
         clause = clause.where(tuple_(_a.repository, _a.tag) > place)
     if with_repository:
         clause = clause.where(_a.repository == bindparam("repository"))
+    if with_end:
+        clause = clause.where(_a.repository < bindparam("end"))
     return Statement(clause.order_by(_a.repository, _a.tag).limit(LIMIT))
 
 

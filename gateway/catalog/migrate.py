@@ -20,7 +20,7 @@ from gateway.storage.durable import make_directory, sync_directory
 if TYPE_CHECKING:
     from sqlalchemy import Engine, Table
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this version needs."""
 _VERSION_TABLE = "alembic_version"
 _ROWS_NAMED_MAX = 5

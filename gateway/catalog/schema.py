@@ -83,6 +83,7 @@ deliveries = Table(
     Column("bytes_sent", BigInteger, nullable=False),
     Column("attempts", BigInteger, nullable=False),
     Column("error", Text),
+    Index(None, "state", "state_at"),
     sqlite_with_rowid=False,
 )
 

@@ -15,8 +15,9 @@ from gateway.records import StoredSegment
 _IDS_A_QUERY = 1_000
 _OF_SENDER = (
     " AND EXISTS (SELECT 1 FROM transfer_segments AS u JOIN transfers AS t ON t.id = u.transfer"
-    " WHERE u.segment = segments.id AND t.sender = ?)"
+    " WHERE u.segment = segments.id AND +t.sender = ?)"
 )
+"""By the few transfers of each segment: the plus keeps SQLite from going through all transfers of the sender instead."""
 _s = schema.segments.c
 _u = schema.transfer_segments.c
 _r = schema.segment_rows.c

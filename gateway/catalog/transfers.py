@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 
-from sqlalchemy import and_, bindparam, delete, exists, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    literal,
+    select,
+    text,
+    tuple_,
+    union_all,
+    update,
+)
 
 from carnet.errors import CallerError
 from carnet.identifiers import Digest, LaneName, Repository, SiteName, SpiffeId, Tag, TransferId
@@ -14,11 +27,8 @@ from carnet.timestamps import parse_time
 from carnet.transfer import DELIVERY, ORIGIN, is_ended
 from gateway.catalog import schema
 from gateway.catalog.session import Session, from_micros, to_json, to_micros
-from gateway.catalog.statements import LIMIT, Statement, upsert
+from gateway.catalog.statements import LIMIT, Statement, unindexed, upsert
 from gateway.records import DeliveryRecord, TransferRecord
-
-_ORIGIN_ENDED = tuple(literal(state) for state in ORIGIN if is_ended(ORIGIN, state))
-_DELIVERY_ENDED = tuple(literal(state) for state in DELIVERY if is_ended(DELIVERY, state))
 
 _t = schema.transfers.c
 _d = schema.deliveries.c
@@ -53,40 +63,56 @@ _DELIVERIES = Statement(
 _OF_SENDER_AND_LANE = and_(
     _t.role == "origin", _t.sender == bindparam("sender"), _t.lane == bindparam("lane"), _t.repository == bindparam("repository")
 )
-_UNENDED_DELIVERY = exists().where(_d.transfer == _t.id, _d.state.not_in(_DELIVERY_ENDED))
 _UNDELIVERED = exists().where(_d.transfer == _t.id, _d.state != "delivered")
 _DELIVERED = exists().where(_d.transfer == _t.id, _d.state == "delivered")
-_WAITING_DELIVERY = exists().where(
-    _d.transfer == _t.id, _d.state.in_([literal(state) for state, events in DELIVERY.items() if "expire" in events])
+_OPEN_STATES = [literal(state) for state in ORIGIN if state != "admitted" and not is_ended(ORIGIN, state)]
+_UNENDED = [literal(state) for state in DELIVERY if not is_ended(DELIVERY, state)]
+_EXPIRING = [literal(state) for state, events in DELIVERY.items() if "expire" in events]
+
+
+def _has_delivery(states: Sequence[BindParameter[str]]) -> ColumnElement[bool]:
+    """Tell whether a delivery of the transfer is in one of these states, which few are: they are where the search begins.
+
+    With `exists` SQLite would look at each transfer that was ever admitted, and then at its deliveries.
+    """
+    return _t.id.in_(select(_d.transfer).where(_d.state.in_(states)))
+
+
+_OF_NAME = and_(
+    _t.role == "origin",
+    unindexed(_t.lane) == bindparam("lane"),
+    unindexed(_t.repository) == bindparam("repository"),
+    unindexed(_t.tag) == bindparam("tag"),
 )
-_OPEN = Statement(
+_NEWEST = unindexed(_t.created_at).desc(), unindexed(_t.id).desc()
+_IS_ADMITTED = unindexed(_t.state) == literal("admitted")
+_UNDECIDED = Statement(
     select(schema.transfers)
-    .where(
-        _OF_SENDER_AND_LANE,
-        _t.tag == bindparam("tag"),
-        _t.state.not_in(_ORIGIN_ENDED),
-        or_(_t.state != "admitted", _UNENDED_DELIVERY),
-    )
-    .order_by(_t.created_at.desc(), _t.id.desc())
+    .where(_OF_NAME, _t.sender == bindparam("sender"), _t.state.in_(_OPEN_STATES))
+    .order_by(*_NEWEST)
     .limit(1)
 )
-_OVERDUE = Statement(
+_UNDELIVERED_YET = Statement(
     select(schema.transfers)
-    .where(
-        _t.expires_at <= bindparam("now"),
-        or_(
-            _t.state.in_([literal("declared"), literal("receiving"), literal("stored")]),
-            and_(_t.role == "origin", _t.state == "held"),
-            and_(_t.role == "origin", _t.state == "admitted", _WAITING_DELIVERY),
-        ),
+    .where(_OF_NAME, unindexed(_t.sender) == bindparam("sender"), _IS_ADMITTED, _has_delivery(_UNENDED))
+    .order_by(*_NEWEST)
+    .limit(1)
+)
+_OVERDUE_STATES = [literal("declared"), literal("receiving"), literal("stored")]
+_IS_OVERDUE = _t.expires_at <= bindparam("now")
+_OVERDUE = Statement(
+    union_all(
+        select(schema.transfers).where(_IS_OVERDUE, _t.state.in_(_OVERDUE_STATES)),
+        select(schema.transfers).where(_IS_OVERDUE, _t.role == "origin", _t.state == "held"),
+        select(schema.transfers).where(_IS_OVERDUE, _t.role == "origin", _IS_ADMITTED, _has_delivery(_EXPIRING)),
     )
-    .order_by(_t.expires_at)
+    .order_by(text("expires_at"))
     .limit(LIMIT)
 )
 _BASES = Statement(
     select(schema.transfers)
-    .where(_OF_SENDER_AND_LANE, _t.state == "admitted", _DELIVERED, ~_UNDELIVERED)
-    .order_by(_t.created_at.desc(), _t.id.desc())
+    .where(_OF_SENDER_AND_LANE, _IS_ADMITTED, _DELIVERED, ~_UNDELIVERED)
+    .order_by(_t.created_at.desc())
     .limit(LIMIT)
 )
 
@@ -128,8 +154,9 @@ class Transfers(Session):
 
     def open_transfer(self, sender: SpiffeId, lane: LaneName, repository: Repository, tag: Tag) -> TransferRecord | None:
         """Return the newest origin transfer of these four that has not ended and is not yet delivered everywhere."""
-        row = self._one(_OPEN, sender=sender, lane=lane, repository=repository, tag=tag)
-        return None if row is None else _transfer_of(row)
+        of_these: dict[str, str] = {"sender": sender, "lane": lane, "repository": repository, "tag": tag}
+        found = [row for one in (_UNDECIDED, _UNDELIVERED_YET) if (row := self._one(one, **of_these)) is not None]
+        return _transfer_of(max(found, key=lambda row: (row["created_at"], row["id"]))) if found else None
 
     def transfers(
         self, *, sender: SpiffeId | None = None, states: Sequence[str] = (), limit: int = 100, before: str | None = None

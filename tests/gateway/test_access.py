@@ -82,3 +82,20 @@ def test_many_stars_match_as_one_would(glob, repository):
     squeezed = parse_grant(f"push:{'*'.join(piece for piece in glob.split('*'))}@*")
 
     assert grant.allows("push", repository, "home") == squeezed.allows("push", repository, "home")
+
+
+def test_where_an_identity_may_look_is_said_by_beginnings_in_order_and_none_within_another():
+    known = record("push,pull:team/app*@*", "pull:team/a*@*", "pull:other/one@home", "push:all/*@*", "pull:far/*@us-eu")
+
+    assert Access().beginnings(known, "pull", "home") == ["other/one", "team/a"]
+    assert Access().beginnings(record("pull:*/app@*"), "pull", "home") == [""]
+    assert Access().beginnings(None, "pull", "home") == []
+
+
+@given(st.lists(st.text(alphabet="ab*/", min_size=1, max_size=6), max_size=4), st.text(alphabet="ab/", min_size=1, max_size=6))
+def test_whatever_is_allowed_begins_with_one_of_the_beginnings(globs, repository):
+    known = record(*(f"pull:{glob}@*" for glob in globs))
+    beginnings = Access().beginnings(known, "pull", "home")
+
+    begins = [one for one in beginnings if repository.startswith(one)]
+    assert len(begins) == 1 if Access().allows(known, "pull", repository, "home") else len(begins) <= 1

@@ -58,6 +58,22 @@ async def test_artifacts_come_in_pages_by_repository_then_tag(kept):
     assert [record.tag for record in only] == ["v2"]
 
 
+async def test_artifacts_are_listed_by_the_beginning_of_their_repository_from_any_cursor(kept):
+    names = [("app", "v1"), ("app", "v2"), ("app/web", "v1"), ("app-2", "v1"), ("aq", "v1"), ("zoo", "v1")]
+    await kept.write(lambda t: [t.save_artifact(artifact(*name)) for name in names])
+
+    async def listed(beginning, after=None, limit=100):
+        found = await kept.read(lambda t: t.artifacts(limit=limit, after=after, beginning=beginning))
+        return [f"{record.repository}:{record.tag}" for record in found]
+
+    assert await listed("app") == ["app:v1", "app:v2", "app-2:v1", "app/web:v1"]
+    assert await listed("app/") == ["app/web:v1"]
+    assert await listed("app", after="app:v1", limit=2) == ["app:v2", "app-2:v1"]
+    assert await listed("app", after="aa:v9") == await listed("app")
+    assert await listed("app", after="zoo:v1") == []
+    assert await listed("b") == []
+
+
 async def test_a_cursor_of_another_form_is_refused(kept):
     with pytest.raises(CallerError):
         await kept.read(lambda t: t.artifacts(after="app"))

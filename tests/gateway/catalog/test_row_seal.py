@@ -107,6 +107,7 @@ async def test_open_invites_are_those_of_one_identity_that_were_not_used(tmp_pat
 LATER_INDEXES = (
     *("ix_invites_identity", "ix_readers_identity"),
     *("ix_transfers_digest_created_at_id", "ix_transfers_repository_tag_created_at_id"),
+    "ix_deliveries_state_state_at",
 )
 LATER_TABLES = ("letters", "carried_segments", "slips", "passages")
 """What migrations after the first made; a catalog of the first version has none of it."""
