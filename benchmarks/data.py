@@ -8,6 +8,9 @@ from pathlib import Path
 
 _BLOCK_BYTES = 1 << 20
 _FILE_BYTES_MAX = 64 << 20
+_TURN_BYTES = 64 << 10
+_LETTERS = bytes(b"etaoinsh"[(byte & -byte).bit_length() % 8] for byte in range(256))
+"""For each byte of noise a letter, half of the time the same: about two bits of content a byte."""
 
 
 def machine_roots() -> list[Path]:
@@ -39,6 +42,16 @@ def incompressible_file(path: Path, size: int, seed: int = 1) -> Path:
         for start in range(0, size, _BLOCK_BYTES):
             out.write(noise.randbytes(min(_BLOCK_BYTES, size - start)))
     return temporary.rename(path)
+
+
+def half_compressible_file(path: Path, size: int, seed: int) -> Path:
+    """Write `size` bytes that depend on the seed alone: noise and letters in turns of 64 KiB; return `path`."""
+    noise = random.Random(seed)
+    with path.open("wb") as out:
+        for number, start in enumerate(range(0, size, _TURN_BYTES)):
+            block = noise.randbytes(min(_TURN_BYTES, size - start))
+            out.write(block.translate(_LETTERS) if number % 2 else block)
+    return path
 
 
 def mixed_file(path: Path, size: int, seed: int = 1) -> Path:

@@ -93,6 +93,11 @@ def cpu_s(pid: int) -> float:
     return total
 
 
+def waited_s(pid: int) -> float:
+    """Return how long the first thread of `pid` was ready to run while others had the processors, in seconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+
+
 def parse_peak_bytes(status: str) -> int:
     """Return the peak resident memory that /proc/PID/status says, in bytes; a process that ended has none."""
     for line in status.splitlines():
