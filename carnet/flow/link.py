@@ -26,7 +26,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.payload import Payload
 
 from carnet.errors import CallerError, CarnetError, NotAuthenticated, PeerError, Unavailable
-from carnet.flow.pace import Pace
+from carnet.flow.pace import Pace, Turn
 from carnet.flow.tls import check_gateway, explain_tls
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, REQUEST_JSON_BYTES_MAX
@@ -242,14 +242,14 @@ class Link:
         try:
             if call.wait_s:
                 return await self._send(url, call)
-            async with self._pace.turn(is_large=_is_large(call)) as asks_first:
-                return await self._send(url, call, asks_first=asks_first)
+            async with self._pace.turn(is_large=_is_large(call)) as turn:
+                return await self._send(url, call, turn)
         except (aiohttp.ClientError, OSError) as error:
             self._at = (self._urls.index(url) + 1) % len(self._urls)
             _translate(error, url, call)
 
-    async def _send(self, url: str, call: Call, *, asks_first: bool = False) -> Reply:
-        """Send once; if it `asks_first`, a large body waits until the gateway has seen the head and wants it."""
+    async def _send(self, url: str, call: Call, turn: Turn | None = None) -> Reply:
+        """Send once; if its `turn` asks first, the body waits until the gateway has seen the head and wants it."""
         length = len(call.body) if call.body is not None else 0
         timeouts = self._timeouts
         headers = {**call.headers, "Content-Type": call.content_type} if call.body is not None else dict(call.headers)
@@ -259,10 +259,10 @@ class Link:
         async with self._opened().request(
             call.method,
             url + call.path,
-            data=_Pieces(call.body, call.content_type) if call.body is not None else None,
+            data=_Pieces(call.body, call.content_type, turn) if call.body is not None else None,
             headers=headers,
             params=list(call.query) or None,
-            expect100=asks_first and _is_large(call),
+            expect100=turn is not None and turn.asks_first,
             ssl=self._context(),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
@@ -332,8 +332,9 @@ class _Connector(aiohttp.TCPConnector):
 class _Pieces(Payload):
     """A body in memory, written in pieces, so that one large body neither is copied nor holds up the loop."""
 
-    def __init__(self, body: bytes | bytearray | memoryview, content_type: str) -> None:
+    def __init__(self, body: bytes | bytearray | memoryview, content_type: str, turn: Turn | None) -> None:
         super().__init__(body, content_type=content_type)
+        self._turn = turn
         self._view = memoryview(body)
         self._length = len(self._view)
         self._size = self._length  # what aiohttp makes Content-Length of
@@ -348,6 +349,8 @@ class _Pieces(Payload):
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Write the first `content_length` bytes, or all."""
+        if self._turn is not None:
+            self._turn.body_begins()
         end = self._length if content_length is None else min(content_length, self._length)
         for position in range(0, end, _PIECE_BYTES):
             await writer.write(self._view[position : min(position + _PIECE_BYTES, end)])

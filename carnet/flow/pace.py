@@ -4,7 +4,7 @@ Hundreds of senders cannot know of each other. What each can know is whether its
 with one request at a time, adds one for each prompt answer while more wait, and halves once the gateway says that it is busy. A
 crowd then has few connections each and all get on, instead of a few that have all of them. Who begins, tries for one more, or was
 answered late, asks before it sends a body: what a hundred of them wait for then costs a gateway a hundred heads, not a hundred
-megabytes at once.
+megabytes at once. A gateway that wanted a body at once is not the one that is slow: then the link is, which more at once fill.
 
 Rules:      1. between 1 and `most`  2. what only waits for news takes no turn  3. once the gateway was busy, growth is slow
 Precedent:  TCP's slow start, and its additive increase and multiplicative decrease (RFC 5681)
@@ -20,11 +20,31 @@ from carnet.errors import Unavailable
 _ANSWERS_A_STEP: Final = 16
 """Answers for one more request at once, after the gateway was busy."""
 _PROMPT_S: Final = 1.0
-"""An answer that took longer is little reason to ask for more at once: the link is full, or the gateway has others waiting."""
+"""What took longer, the answer or the gateway's word that it wants the body, is little reason to ask for more at once."""
 _SLOW_WEIGHT: Final = 0.25
 """What it counts."""
 _LATE_S: Final = 2.0
 """After an answer that took longer, the next body is sent once the gateway asks for it: until then it waits here, not there."""
+
+
+class Turn:
+    """One request's turn."""
+
+    def __init__(self, begun: float, *, asks_first: bool) -> None:
+        """Begin at `begun`, on the loop's clock."""
+        self.asks_first = asks_first
+        """Whether a large body is sent only once the gateway wants it."""
+        self._begun = begun
+        self._wanted: float | None = None
+
+    def body_begins(self) -> None:
+        """Note that the first byte of the body goes: a gateway that was asked first wants it."""
+        if self.asks_first:
+            self._wanted = asyncio.get_running_loop().time()
+
+    def is_prompt(self, answered: float) -> bool:
+        """Tell whether the gateway lost no time, however long the body was on its way; `answered` is when the answer came."""
+        return (answered if self._wanted is None else self._wanted) - self._begun < _PROMPT_S
 
 
 class Pace:
@@ -49,12 +69,11 @@ class Pace:
         return self._allowed
 
     @asynccontextmanager
-    async def turn(self, *, is_large: bool = False) -> AsyncIterator[bool]:
-        """Wait for a turn and hold it for as long as the context lasts; yields whether a large body is to be asked for first.
+    async def turn(self, *, is_large: bool = False) -> AsyncIterator[Turn]:
+        """Wait for a turn and hold it for as long as the context lasts.
 
-        That is the first one, when this turn tries for more at once than was answered before, and while the gateway is late.
-
-        E-BUSY that passes through it slows down the others.
+        A large body is asked for first at the very beginning, when this turn tries for more at once than was answered before, and
+        while the gateway is late. E-BUSY that passes through it slows down the others.
         """
         while self._running >= self._allowed:
             self._changed.clear()
@@ -66,18 +85,19 @@ class Pace:
         self._running += 1
         beside = self._running
         begun = asyncio.get_running_loop().time()
+        turn = Turn(begun, asks_first=is_large and self._asks and (beside > self._proven or self._is_late))
         try:
-            yield self._asks and (beside > self._proven or self._is_late)
+            yield turn
         except Unavailable as error:
             if error.code == "E-BUSY":
                 self._slow_down()
             raise
         else:
             self._proven = max(self._proven, min(beside, self._allowed))
-            seconds = asyncio.get_running_loop().time() - begun
+            answered = asyncio.get_running_loop().time()
             if is_large:
-                self._is_late = seconds >= _LATE_S
-            self._speed_up(seconds)
+                self._is_late = answered - begun >= _LATE_S
+            self._speed_up(is_prompt=turn.is_prompt(answered))
         finally:
             self._running -= 1
             self._changed.set()
@@ -91,10 +111,10 @@ class Pace:
         self._answers_a_step, self._answers = _ANSWERS_A_STEP, 0.0
         self._proven = self._allowed
 
-    def _speed_up(self, seconds: float) -> None:
-        """Count an answer that took so long; one that nobody waited for says nothing about how many the gateway would take."""
+    def _speed_up(self, *, is_prompt: bool) -> None:
+        """Count an answer; one that nobody waited for says nothing about how many the gateway would take."""
         if not self._waiting or self._allowed >= self._most:
             return
-        self._answers += 1.0 if seconds < _PROMPT_S else _SLOW_WEIGHT
+        self._answers += 1.0 if is_prompt else _SLOW_WEIGHT
         if self._answers >= self._answers_a_step:
             self._allowed, self._answers = self._allowed + 1, 0.0

@@ -81,14 +81,34 @@ async def test_an_answer_that_took_long_counts_little(monkeypatch):
     assert pace.allowed == 3
 
 
+@pytest.mark.parametrize(("until_wanted_s", "allowed"), [(0.1, 4), (5.0, 1)])
+async def test_a_slow_link_to_a_gateway_that_wants_each_body_at_once_gets_more_at_once(monkeypatch, until_wanted_s, allowed):
+    pace, loop = Pace(4), asyncio.get_running_loop()
+
+    async def one() -> None:
+        async with pace.turn(is_large=True) as turn:
+            pass_time(monkeypatch, loop, until_wanted_s)
+            turn.body_begins()
+            pass_time(monkeypatch, loop, 60.0)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(one() for _ in range(4)))
+    assert pace.allowed == allowed
+
+
+def pass_time(monkeypatch, loop, seconds: float) -> None:
+    then = loop.time() + seconds
+    monkeypatch.setattr(loop, "time", lambda: then)
+
+
 async def test_the_first_large_body_is_asked_for_first_and_each_while_the_gateway_is_late(monkeypatch):
     pace, loop, asked = Pace(1), asyncio.get_running_loop(), list[bool]()
 
     async def one(seconds: float) -> None:
         async with pace.turn():
             pass  # what is small says nothing about it
-        async with pace.turn(is_large=True) as asks_first:
-            asked.append(asks_first)
+        async with pace.turn(is_large=True) as turn:
+            asked.append(turn.asks_first)
             then = loop.time() + seconds
             monkeypatch.setattr(loop, "time", lambda: then)
 
@@ -123,8 +143,8 @@ async def test_only_who_tries_for_more_at_once_than_was_answered_before_asks_fir
     pace, tries = Pace(2), list[bool]()
 
     async def one() -> None:
-        async with pace.turn(is_large=True) as is_more:
-            tries.append(is_more)
+        async with pace.turn(is_large=True) as turn:
+            tries.append(turn.asks_first)
             await asyncio.sleep(0)
 
     await one()
