@@ -6,14 +6,11 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-READY_S = 2.0
-END_S = 3.0
-SLACK = 4
-"""A loaded machine may be so many times slower; the promise itself is measured in benchmarks."""
+HANGS_S = 60
+"""A process that takes longer hangs. How soon it is ready and ends is measured, not tested: a machine may be loaded."""
 
 
 @contextmanager
@@ -26,7 +23,7 @@ def running(directory, *arguments):
         yield process, json.loads(line)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=END_S * SLACK)
+        process.communicate(timeout=HANGS_S)
 
 
 def status_of(announced, path, *, host="localhost"):
@@ -41,12 +38,9 @@ def status_of(announced, path, *, host="localhost"):
 
 
 def test_one_line_alone_on_standard_output_once_it_accepts_connections(tmp_path):
-    begun = time.monotonic()
     with running(tmp_path / "site") as (process, announced):
-        took = time.monotonic() - begun
         assert status_of(announced, "/v1/trust") == 200
 
-    assert took < READY_S * SLACK
     assert list(announced) == ["url", "registry", "console", "ca", "cert", "key", "person", "config"]
     assert announced["console"] == f"https://{announced['registry']}/console"
     assert all(Path(announced[name]).is_file() for name in ("ca", "cert", "key", "person", "config"))
@@ -66,13 +60,11 @@ def test_the_servers_certificate_names_localhost_and_both_loopback_addresses(tmp
     assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1"]
 
 
-def test_it_ends_soon_after_sigterm_and_says_nothing_more_on_standard_output(tmp_path):
+def test_it_ends_after_sigterm_and_says_nothing_more_on_standard_output(tmp_path):
     with running(tmp_path / "site") as (process, _):
-        begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=END_S * SLACK)
+        out, _ = process.communicate(timeout=HANGS_S)
 
-    assert time.monotonic() - begun < END_S
     assert (process.returncode, out) == (0, "")
 
 
@@ -145,7 +137,7 @@ def test_a_site_before_its_first_bundle_serves_nothing_but_says_why(tmp_path):
         assert status_of(announced, "/v1/trust") == 422  # E-TRUST
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=END_S * SLACK)
+        process.communicate(timeout=HANGS_S)
     assert process.returncode == 0
 
 
