@@ -45,8 +45,9 @@ bench: $(STAMP)  ## ours beside the rivals, measured here; writes benchmarks/res
 bench-quick: $(STAMP)  ## the same on small data in about two minutes
 	$(BIN)/python -m benchmarks.run --quick
 
-fuzz: $(STAMP)  ## mutate the test vectors at every parser of outside bytes for FUZZ_SECONDS
+fuzz: $(STAMP)  ## mutate the test vectors at every parser of outside bytes for FUZZ_SECONDS; the C kernel under its sanitizers as long
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.sanitized --seconds $(FUZZ_SECONDS)
 
 fmt: $(STAMP)  ## format, fix what can be fixed, and write the generated parts of the documents
 	$(BIN)/ruff format $(wildcard $(OURS))

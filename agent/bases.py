@@ -68,9 +68,10 @@ async def open_sealed(session: Session, sealed: SealedArtifact) -> OpenedArtifac
     """
     own = verify_sealed(session, sealed)
     waybill, packing, segments = own.waybill, own.packing, own.segments
+    cache = session.index_cache
     index = await open_index(
         [page.id for page in packing.index],
-        session.client.segment,
+        lambda page: cache.page(page, session.client.segment),
         suite=packing.suite,
         artifact_key=own.artifact_key,
         transfer=packing.transfer,

@@ -24,6 +24,7 @@ from carnet.encoding import encode_base64
 from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, IntegrityError, PeerError, Unavailable
 from carnet.flow.chunking_stage import Base
+from carnet.flow.ending import in_thread
 from carnet.flow.progress import Progress
 from carnet.flow.sealing import PartlyUsed, SealedIndex, SealedSegment, SealingPlan, seal_artifact, seal_index
 from carnet.identifiers import LaneName, Repository, SegmentId, SiteName, Tag, TransferId
@@ -259,6 +260,8 @@ async def _commit(
     answer = await session.client.commit(transfer, request)
     if answer.missing:
         raise _BaseGone("E-SEGMENT-MISSING", f"{len(answer.missing)} segments of {transfer} are not at {session.site}")
+    for page in sealed.pages:
+        await in_thread(session.index_cache.keep, page.id, page.sealed)
 
 
 def _waybill(session: Session, source: Source, order: PushOrder, resume: Resume, index: Index, sealed: SealedIndex) -> Waybill:

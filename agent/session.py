@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from agent.enroll import renew_if_due
 from agent.identity import advance_trust, load_identity
-from agent.settings import AgentSettings
+from agent.index_cache import IndexCache
+from agent.settings import AgentSettings, user_cache_dir
 from carnet.envelope import parse_envelope
 from carnet.errors import CarnetError, Held, NotAuthenticated, Unavailable
 from carnet.flow.client import PeerClient
@@ -51,6 +52,11 @@ class Session:
     def site(self) -> SiteName:
         """The home site."""
         return self.identity.id.site
+
+    @property
+    def index_cache(self) -> IndexCache:
+        """The pages of indexes that this machine keeps."""
+        return IndexCache(self.settings.cache_dir or user_cache_dir(), self.settings.cache_mib)
 
     def kem_key(self, site: SiteName) -> tuple[int, KemPublicKey]:
         """Return number and key of the site's newest valid KEM key; raise `Unavailable` E-UNREACHABLE if none is known yet."""

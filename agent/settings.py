@@ -59,6 +59,10 @@ class AgentSettings(FileSettings):
     """Segments in flight at once."""
     limit_rate: Annotated[int, Field(ge=1), BeforeValidator(_check_rate)] | None = None
     """Most bytes sent each second, as a number or as in 50M."""
+    cache_dir: Path | None = None
+    """Where sealed pages of indexes are kept for the next push; `carnet` in `$XDG_CACHE_HOME` (or `~/.cache`) if not set."""
+    cache_mib: Annotated[int, Field(ge=0, le=1 << 20)] = 256
+    """Most that is kept there, in MiB; 0 keeps nothing."""
     pull_grace_hours: Annotated[int, Field(ge=0, le=168)] = 24
     """Hours for which pulls go on after the trust bundle expired; controlled content has none."""
 
@@ -79,8 +83,23 @@ def find_settings_file(given: Path | None = None) -> Path | None:
 
 def user_settings_file() -> Path:
     """Return where a person's own settings file is, whether it exists or not; `carnet enroll` writes it there."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "carnet" / FILE_NAME
+    return _of_person("XDG_CONFIG_HOME", ".config") / "carnet" / FILE_NAME
+
+
+def user_cache_dir() -> Path:
+    """Return where a person's own cache is, whether it exists or not."""
+    return _of_person("XDG_CACHE_HOME", ".cache") / "carnet"
+
+
+def _of_person(variable: str, otherwise: str) -> Path:
+    """Return a base directory as the XDG specification has it: one that is not absolute is as good as none."""
+    base = os.environ.get(variable, "")
+    if base.startswith("/"):
+        return Path(base)
+    try:
+        return Path.home() / otherwise
+    except RuntimeError:  # a container's user that no file of the system knows
+        return Path("/nonexistent") / otherwise
 
 
 def load_settings(given: Path | None = None) -> AgentSettings:
@@ -96,7 +115,8 @@ def load_settings(given: Path | None = None) -> AgentSettings:
     found = read_settings(AgentSettings, path, without_file=missing)
     base = path.parent.resolve() if path else user_settings_file().parent
     person_key = None if found.person_key is None else base / found.person_key.expanduser()
-    placed = {"identity_dir": base / found.identity_dir.expanduser(), "person_key": person_key}
+    cache_dir = None if found.cache_dir is None else base / found.cache_dir.expanduser()
+    placed = {"identity_dir": base / found.identity_dir.expanduser(), "person_key": person_key, "cache_dir": cache_dir}
     return AgentSettings.model_validate({**found.model_dump(), **placed})
 
 

@@ -46,6 +46,7 @@ def main() -> int:
     growth = Growth(arguments.artifacts, arguments.segments)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="carnet-growth-", dir=arguments.directory) as scratch:
+        os.environ["XDG_CACHE_HOME"] = scratch
         site = _Site(Path(scratch))
         transfer = site.prepare()
         started = time.monotonic()

@@ -40,6 +40,7 @@ def main() -> int:
     arguments = _arguments()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="carnet-crowd-", dir=arguments.directory) as scratch, ExitStack() as stack:
+        os.environ["XDG_CACHE_HOME"] = scratch
         crowd = _Crowd(Path(scratch), arguments, stack)
         figures = crowd.run()
     goals = _goals(figures)

@@ -72,7 +72,7 @@ class Carnet(Tool):
     def _push(self, source: Path, version: str, until: str) -> Command:
         what = f"oci:{source}:{version}" if source.is_dir() else f"file:{source}"
         command = [BIN / "carnet", "--config", self._config, "push", what, f"bench/item:{version}", "--wait", until]
-        return Command([*command, *_QUIET])
+        return Command([*command, *_QUIET], {"XDG_CACHE_HOME": str(self.place.scratch / "cache")})
 
 
 def delivered_at(log: str, since: float) -> float | None:

@@ -5,6 +5,7 @@ Everything is done with the two commands a person would use; nothing is faked, a
 """
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -258,6 +259,7 @@ STEPS: tuple[Step, ...] = (
 def main() -> int:
     """Run every step; a step that fails ends the story, and the count is true to it."""
     root = Path(tempfile.mkdtemp(prefix="carnet-demo-"))
+    os.environ["XDG_CACHE_HOME"] = str(root / "cache")
     story = Story(root)
     passed = 0
     started = time.monotonic()

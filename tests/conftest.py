@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,14 @@ settings.register_profile("sample", settings.get_profile("whole"), max_examples=
 def pytest_configure(config: pytest.Config) -> None:
     """Let properties be tried on fewer examples where the whole counts are not asked for."""
     settings.load_profile("sample" if config.option.markexpr == "not full" else "whole")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the cache of whoever runs the tests out of them, and them out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.amounts import parse_rate
-from agent.settings import encode_settings, find_settings_file, load_settings, user_settings_file
+from agent.settings import encode_settings, find_settings_file, load_settings, user_cache_dir, user_settings_file
 from carnet.errors import CallerError
 from carnet.identifiers import Digest, SiteName
 
@@ -159,3 +159,25 @@ def test_the_persons_key_is_found_beside_the_file(tmp_path):
 
     assert load_settings(named).person_key == tmp_path / "etc" / "ada.key"
     assert load_settings(write(tmp_path / "other.toml")).person_key is None
+
+
+def test_the_cache_is_where_xdg_says_and_where_the_file_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert user_cache_dir() == tmp_path / "cache" / "carnet"
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert user_cache_dir() == Path.home() / ".cache" / "carnet"
+    assert load_settings(write(tmp_path / "a" / "carnet.toml")).cache_dir is None
+    assert (
+        load_settings(write(tmp_path / "b" / "carnet.toml", VALID + 'cache_dir = "kept"\n')).cache_dir == tmp_path / "b" / "kept"
+    )
+
+
+def test_a_user_without_a_home_has_no_files_of_his_own(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", unknown)
+
+    assert find_settings_file() is None

@@ -8,7 +8,9 @@ import pytest
 from agent.push import Wait
 from carnet.envelope import parse_envelope
 from carnet.errors import CapacityError, CarnetError, Conflict, IntegrityError, NotAuthorised, NotFound, Refused, Unavailable
+from carnet.flow.client import PeerClient
 from carnet.flow.progress import Progress
+from carnet.identifiers import SegmentId
 from carnet.receipt import Receipt, ReceiptKind
 from tests.agent.layouts import blobs_of, simple_image
 from tests.crossing.sites import World, know_each_other, make_template, push_in, world_from
@@ -66,6 +68,29 @@ async def test_the_next_version_sends_only_what_is_new(world: World, tmp_path: P
     assert progress.wire_bytes < 400_000
     assert result.view.deliveries[0].bytes_sent < 400_000
     assert (tmp_path / "out").read_bytes() == (tmp_path / "v2").read_bytes()
+
+
+async def test_an_index_that_this_machine_sealed_is_not_fetched_and_without_its_cache_it_is(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[SegmentId] = []
+    fetch = PeerClient.segment
+
+    async def spied(client: PeerClient, segment: SegmentId) -> bytes:
+        fetched.append(segment)
+        return await fetch(client, segment)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(PeerClient, "segment", spied)
+    source = noise(tmp_path / "a", 3_000_000)
+    await world.push(f"file:{source}", "eu:app:v1")
+    await world.push(f"file:{source}", "eu:app:v2")
+    assert fetched == []
+
+    pages = {path.name for path in (tmp_path / "cache" / "carnet").iterdir()}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    await world.push(f"file:{source}", "eu:app:v3")
+    assert set(fetched) == pages, "one page of each base"
 
 
 async def test_a_third_version_builds_upon_a_base_that_had_a_base(world: World, tmp_path: Path) -> None:

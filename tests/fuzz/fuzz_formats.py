@@ -5,10 +5,11 @@ Run for longer with `python -m tests.fuzz.fuzz_formats SECONDS [SEED]`.
 
 import struct
 import sys
+from array import array
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from carnet.chunking import ChunkSizes, cut, cut_in_python
+from carnet.chunking import GEAR, ChunkSizes, cut, cut_in_python, kernel_name
 from carnet.compression import Codec, Compressor, decompress
 from carnet.identifiers import SegmentId, TransferId
 from carnet.index_records import decode_index, encode_index
@@ -56,10 +57,23 @@ def read_records(data: bytes) -> None:
 
 
 def cut_alike(data: bytes) -> None:
-    """The kernel and the twin, on data long enough to be cut."""
+    """The kernel and the twin, on data long enough to be cut, wherever it begins in its buffer, and with no room for the ends."""
     long = data * (1 + 40_000 // (len(data) + 1))
     sizes = ChunkSizes(16384)
-    assert cut(long, sizes, final=True) == cut_in_python(long, sizes, final=True)
+    for part, final in ((long, True), (long, False), (memoryview(long)[len(data) % 8 :], True)):
+        assert cut(part, sizes, final=final) == cut_in_python(part, sizes, final=final)
+    if kernel_name() == "c":
+        assert _first_ends(long * 2, sizes, 1) == cut_in_python(long * 2, sizes, final=True)[:1]
+
+
+def _first_ends(data: bytes, sizes: ChunkSizes, room: int) -> list[int]:
+    """Return the first `room` ends that the kernel finds: it stops there, whatever follows."""
+    from carnet import _kernel as kernel
+
+    ends = bytearray(8 * room)  # without the room that an array keeps beyond its end
+    bits = (sizes.bits_small, sizes.bits_large)
+    count = kernel.cut(data, array("Q", GEAR), ends, sizes.minimum, sizes.average, sizes.maximum, *bits, True)
+    return list(struct.unpack_from(f"={count}Q", ends))
 
 
 def targets() -> list[Target]:
