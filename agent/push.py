@@ -70,7 +70,6 @@ class PushOrder:
     wait: Wait = Wait.DECIDED
     timeout_s: float | None = None
     level: int | None = None
-    parallel: int = 4
     limit_rate: int | None = None
     fresh: bool = False
     sealed: bool = False
@@ -168,7 +167,7 @@ async def _send_and_commit(session: Session, source: Source, order: PushOrder, p
         )
         try:
             index = await seal_artifact(
-                source.parts(), plan, _sender(session, resume, order), parallel=order.parallel, progress=progress
+                source.parts(), plan, _sender(session, resume, order), slots=session.client.slots, progress=progress
             )
             source.check_unchanged()
             await _commit(session, source, order, progress, resume, index, bases)

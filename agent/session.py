@@ -115,7 +115,7 @@ def connect(
     settings: AgentSettings,
     identity: AgentIdentity,
     *,
-    connections: int,
+    connections: int | None,
     timeouts: Timeouts | None = None,
     on_wait: OnWait | None = None,
 ) -> PeerClient:

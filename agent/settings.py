@@ -55,8 +55,8 @@ class AgentSettings(FileSettings):
     """The trust bundle's roots, asserted when set; sealed lanes need it from here, not from an invite."""
     person_key: Path | None = None
     """The signing key of the person who works here, for `carnet approve` and `carnet reject`."""
-    parallel: Annotated[int, Field(ge=1, le=64)] = 4
-    """Segments in flight at once."""
+    parallel: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Segments on their way at once; if not set, 4 to a gateway that is near, and up to 24 the farther it is."""
     limit_rate: Annotated[int, Field(ge=1), BeforeValidator(_check_rate)] | None = None
     """Most bytes sent each second, as a number or as in 50M."""
     cache_dir: Path | None = None

@@ -72,7 +72,6 @@ async def _push(settings: AgentSettings, repository: str, connections: int, file
                 repository=Repository(repository),
                 tag=Tag("v1"),
                 wait=Wait.RECEIVED,
-                parallel=connections,
             )
             result = await push(session, open_source(f"file:{file}"), order, Progress())
             outcome.received_s = time.monotonic() - started

@@ -81,7 +81,6 @@ from gateway.waiting import telling
 from gateway.watching import RevocationWatch
 from gateway.withdrawing import Withdraw
 
-_PEER_CONNECTIONS = 4
 _JOBS = 16
 _FIRST_HEARING_S = 3.0
 _ONE_ATTEMPT = LinkTimeouts(connect_s=3.0, read_s=5.0, retry_s=0.0)
@@ -425,7 +424,6 @@ def _peer_client(
         list(site.urls),
         context,
         gateway=gateway,
-        connections=_PEER_CONNECTIONS,
         timeouts=timeouts,
         request_id=current_cause,
         sent=lambda size: metrics.sent(site.name, size),

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from carnet.flow.client import PeerClient
+from carnet.flow.slots import Slots
 from carnet.identifiers import SegmentId, SiteName, TransferId
 from carnet.messages import ForwardRequest, ForwardResponse, SiteMessage
 from gateway.ports import BlobReader
 from gateway.records import JobRecord
 
-_CONNECTIONS: Final = 4
 _COUNT_EVERY: Final = 32
 """Segments between two updates of the delivery's counters."""
 
@@ -67,14 +67,14 @@ class Direct:
         return await self._client.forward_declare(request)
 
     async def send(self, segments: Mapping[SegmentId, int], count: Count) -> None:
-        """Send segments over a few connections; see `Line`."""
+        """Send segments, several at once; see `Line`."""
 
         async def put(segment: SegmentId) -> int:
             data = await self._store.get(segment)
             await self._client.put_segment(self._transfer, segment, data, None)
             return len(data)
 
-        await in_parallel(segments, put, count)
+        await in_parallel(segments, put, count, self._client.slots)
 
     async def commit(self) -> ForwardResponse:
         """End the sending; see `Line`."""
@@ -98,25 +98,27 @@ class DirectCourier:
         return Direct(self._peer(site), self._store, transfer)
 
 
-async def in_parallel(segments: Mapping[SegmentId, int], send: Callable[[SegmentId], Awaitable[int]], count: Count) -> None:
-    """Send every segment over a few connections; `count` is told now and then how much went."""
-    remaining = iter(segments)
+async def in_parallel(
+    segments: Mapping[SegmentId, int], send: Callable[[SegmentId], Awaitable[int]], count: Count, slots: Slots
+) -> None:
+    """Send every segment, as many at once as there are `slots`; `count` is told now and then how much went."""
     done = sent = 0
 
-    async def work() -> None:
+    async def send_one(segment: SegmentId) -> None:
         nonlocal done, sent
-        for segment in remaining:
-            size = await send(segment)
-            sent += size  # one step after the await: several of these run at once
-            done += 1
-            if done >= _COUNT_EVERY:
-                segments_done, bytes_sent, done, sent = done, sent, 0, 0
-                await count(segments_done, bytes_sent)
+        size = await send(segment)
+        sent += size  # one step after the await: several of these run at once
+        done += 1
+        if done >= _COUNT_EVERY:
+            segments_done, bytes_sent, done, sent = done, sent, 0, 0
+            await count(segments_done, bytes_sent)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(_CONNECTIONS):
-                group.create_task(work())
+            for segment in segments:
+                await slots.acquire()
+                # Not within the task: one that is cancelled before it began runs nothing.
+                group.create_task(send_one(segment)).add_done_callback(lambda _: slots.release())
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     finally:

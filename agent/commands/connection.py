@@ -27,7 +27,7 @@ async def connected(
     terminal: Terminal,
     *,
     settings: "AgentSettings | None" = None,
-    connections: int = 1,
+    connections: int | None = 1,
     timeouts: "Timeouts | None" = None,
     on_wait: "OnWait | None" = None,
     grace: timedelta = timedelta(0),

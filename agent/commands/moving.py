@@ -53,7 +53,9 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
         typer.Option(min=-5, max=19, help="Compression level; without it, chosen by what the link takes and what is new."),
     ] = None,
     limit_rate: Annotated[str | None, typer.Option(help="Most bytes a second, such as 50M.")] = None,
-    parallel: Annotated[int | None, typer.Option(min=1, max=64, help="Connections.")] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Segments on their way at once; else as the gateway's distance asks for.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what the site would decide.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue an interrupted push; begin again.")] = False,
     sealed: Annotated[bool, typer.Option("--sealed", help="Send only if the lane is sealed: this site cannot open it.")] = False,
@@ -80,7 +82,6 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
     rate = None if limit_rate is None else parse_rate(limit_rate)
     settings = load_settings(get_config())
     opened = open_source(source, kind=parse_kind(kind))
-    connections = parallel or settings.parallel
     counters = Progress()
 
     async def work() -> "CarnetError | None":
@@ -91,7 +92,7 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
             connected(
                 terminal,
                 settings=settings,
-                connections=connections,
+                connections=parallel or settings.parallel,
                 timeouts=asking(timeout) if dry_run else None,
                 on_wait=on_wait,
             ) as session,
@@ -107,7 +108,6 @@ def push(  # noqa: PLR0913 - a command's flags are its parameters
                 wait=wait_for_state,
                 timeout_s=timeout_s,
                 level=level,
-                parallel=connections,
                 limit_rate=rate or settings.limit_rate,
                 fresh=fresh,
                 sealed=sealed,
@@ -163,7 +163,9 @@ def pull(
         str, typer.Argument(help="oci:PATH[:TAG], docker-archive:PATH, file:PATH, dir:PATH, or - for standard output.")
     ],
     *,
-    parallel: Annotated[int | None, typer.Option(min=1, max=64, help="Connections.")] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Segments on their way at once; else as the gateway's distance asks for.")
+    ] = None,
     progress: Progressing = ProgressMode.AUTO,
     json: Json = False,
     quiet: Quiet = False,

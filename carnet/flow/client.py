@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import ssl
 
     from carnet.flow.link import OnWait, Timeouts
+    from carnet.flow.slots import Slots
 
 MessageT = TypeVar("MessageT", bound=Message)
 USER_AGENT: Final = "carnet"
@@ -60,7 +61,7 @@ _CREATED, _OK, _NO_CONTENT, _NOT_MODIFIED = 201, 200, 204, 304
 
 
 class PeerClient:
-    """Requests to one gateway over `connections` connections; close it, or use it as an async context manager."""
+    """Requests to one gateway, over up to so many `connections`; close it, or use it as an async context manager."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class PeerClient:
         context: "Callable[[], ssl.SSLContext]",
         *,
         gateway: SpiffeId,
-        connections: int = 4,
+        connections: int | None = None,
         user_agent: str = USER_AGENT,
         timeouts: "Timeouts | None" = None,
         request_id: "Callable[[], str | None]" = lambda: None,
@@ -77,6 +78,7 @@ class PeerClient:
         """Connect to nothing yet.
 
         `base_urls` are tried in turn; `context` is a `carnet.flow.tls.ClientContext`; `gateway` is the identity that must answer;
+        None as `connections` are as many as its distance asks for;
         `request_id` gives the id of what a request is made for, which the gateway's log then names; `on_wait` is told when it is
         waited for.
         """
@@ -105,6 +107,11 @@ class PeerClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._link.close()
+
+    @property
+    def slots(self) -> "Slots":
+        """Take one before you read a segment to send; see `carnet.flow.slots`."""
+        return self._link.slots
 
     # what an agent sends
 

@@ -80,7 +80,7 @@ class ThreadQueue(Generic[Thing]):
 
 
 class LoopQueue(Generic[Thing]):
-    """From threads to the tasks of the event loop that is running when it is made."""
+    """From threads to one task of the event loop that is running when it is made."""
 
     def __init__(self, places: int, stop: threading.Event) -> None:
         """Hold at most `places` things; once `stop` is set, `put` raises `Stopped`."""
@@ -101,7 +101,6 @@ class LoopQueue(Generic[Thing]):
             self._places.give()
         return thing
 
-    def end(self, takers: int) -> None:
-        """Tell each of so many takers that nothing follows; called on the loop, after the last `put` has returned."""
-        for _ in range(takers):
-            self._things.put_nowait(None)
+    def end(self) -> None:
+        """Say that nothing follows; called on the loop, after the last `put` has returned."""
+        self._things.put_nowait(None)

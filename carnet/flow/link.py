@@ -26,7 +26,8 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.payload import Payload
 
 from carnet.errors import CallerError, CarnetError, NotAuthenticated, PeerError, Unavailable
-from carnet.flow.pace import Pace, Turn
+from carnet.flow.pace import FAR, NEAR, Pace, Turn
+from carnet.flow.slots import Slots
 from carnet.flow.tls import check_gateway, explain_tls
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, REQUEST_JSON_BYTES_MAX
@@ -129,13 +130,15 @@ class Link:
         context: Callable[[], ssl.SSLContext],
         *,
         gateway: SpiffeId,
-        connections: int,
+        connections: int | None,
         user_agent: str,
         timeouts: Timeouts,
         request_id: Callable[[], str | None] = lambda: None,
         on_wait: OnWait | None = None,
     ) -> None:
-        """`request_id` is asked before each request, and told to the gateway as our own id of it, for its log.
+        """Use at most so many `connections`, or as many as suit the gateway's distance, if None.
+
+        `request_id` is asked before each request, and told to the gateway as our own id of it, for its log.
 
         `context` is asked before every request, so that a renewed certificate is used by the next new connection. `on_wait` is
         called once for each time that the gateway is out of reach, and once for each other reason to wait.
@@ -146,14 +149,19 @@ class Link:
         self._at = 0  # index of the url in use; moved on when it cannot be reached
         self._context = context
         self._gateway = gateway
-        self._connections = connections
         self._headers = {"User-Agent": user_agent, "Accept": f"{JSON_TYPE}, {BINARY_TYPE}", "Accept-Encoding": "identity"}
         self._timeouts = timeouts
         self._request_id = request_id
         self._on_wait = on_wait
         self._told: set[str] = set()  # codes of what was told; E-UNREACHABLE only until it answers again
         self._session: aiohttp.ClientSession | None = None
-        self._pace = Pace(connections)
+        self._pace = Pace(connections or NEAR, connections or FAR)
+        self._connections = connections or FAR
+
+    @property
+    def slots(self) -> Slots:
+        """For whoever sends segments: one for each that may be on its way."""
+        return self._pace.slots
 
     async def close(self) -> None:
         """Close every connection; the link may be used again afterwards."""

@@ -6,17 +6,28 @@ crowd then has few connections each and all get on, instead of a few that have a
 answered late, asks before it sends a body: what a hundred of them wait for then costs a gateway a hundred heads, not a hundred
 megabytes at once. A gateway that wanted a body at once is not the one that is slow: then the link is, which more at once fill.
 
+A few requests keep a gateway that is near busy; more would only take memory on both sides. One that is far away spends most of a
+request's time on the way: how many are the most follows from how long the quickest answer took.
+
 Rules:      1. between 1 and `most`  2. what only waits for news takes no turn  3. once the gateway was busy, growth is slow
 Precedent:  TCP's slow start, and its additive increase and multiplicative decrease (RFC 5681)
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from carnet.errors import Unavailable
+from carnet.flow.slots import ChangingSlots
 
+NEAR: Final = 4
+"""Requests at once that keep a gateway busy which answers without delay."""
+FAR: Final = 24
+"""The most, however far: what a gateway takes of one identity by default."""
+_ONE_MORE_S: Final = 0.008
+"""Of the quickest answer's time, for each request at once: at a round trip of 200 ms, 24 segments of a MiB are 60 MiB/s."""
 _ANSWERS_A_STEP: Final = 16
 """Answers for one more request at once, after the gateway was busy."""
 _PROMPT_S: Final = 1.0
@@ -50,9 +61,12 @@ class Turn:
 class Pace:
     """The turns of one client's requests to one gateway; owned by one event loop."""
 
-    def __init__(self, most: int) -> None:
-        """Allow up to `most` at once."""
-        self._most = most
+    def __init__(self, near: int, far: int) -> None:
+        """Allow up to `near` at once, and up to `far` if the gateway turns out to be far away."""
+        self._near, self._far = near, far
+        self._quickest_s = 0.0
+        self.slots = ChangingSlots(lambda: self._allowed)
+        """For the senders of segments."""
         self._allowed = 1
         self._running = 0
         self._waiting = 0
@@ -67,6 +81,11 @@ class Pace:
     def allowed(self) -> int:
         """How many requests may be under way now."""
         return self._allowed
+
+    @property
+    def most(self) -> int:
+        """How many it may become, by what is known now."""
+        return max(self._near, min(self._far, math.ceil(self._quickest_s / _ONE_MORE_S)))
 
     @asynccontextmanager
     async def turn(self, *, is_large: bool = False) -> AsyncIterator[Turn]:
@@ -97,10 +116,13 @@ class Pace:
             answered = asyncio.get_running_loop().time()
             if is_large:
                 self._is_late = answered - begun >= _LATE_S
+            elif not self._quickest_s or answered - begun < self._quickest_s:
+                self._quickest_s = answered - begun
             self._speed_up(is_prompt=turn.is_prompt(answered))
         finally:
             self._running -= 1
             self._changed.set()
+            self.slots.offer()
 
     def stop_asking(self) -> None:
         """Ask first no more: nobody answers such a question."""
@@ -113,7 +135,7 @@ class Pace:
 
     def _speed_up(self, *, is_prompt: bool) -> None:
         """Count an answer; one that nobody waited for says nothing about how many the gateway would take."""
-        if not self._waiting or self._allowed >= self._most:
+        if not (self._waiting or self.slots.is_wanted) or self._allowed >= self.most:
             return
         self._answers += 1.0 if is_prompt else _SLOW_WEIGHT
         if self._answers >= self._answers_a_step:

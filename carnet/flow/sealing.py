@@ -28,6 +28,7 @@ from carnet.flow.level import LevelControl
 from carnet.flow.opening import Fetch, check_id
 from carnet.flow.parts import PartInput
 from carnet.flow.progress import Progress
+from carnet.flow.slots import Slots
 from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.index import Index
 from carnet.index_builder import IndexBuilder
@@ -98,32 +99,50 @@ async def seal_artifact(
     plan: SealingPlan,
     send: Callable[[SealedSegment], Awaitable[None]],
     *,
-    parallel: int,
+    slots: Slots,
     progress: Progress,
 ) -> Index:
     """Read, seal and send everything new in `parts`; return the index that describes the whole.
 
-    `send` is awaited by up to `parallel` tasks at once, each with another segment, and returns when the segment is durable at
+    `send` runs once for each of the `slots` at a time, each with another segment, and returns when the segment is durable at
     the other end; the segment's bytes are others afterwards. Raises what reading, checking or sending raises; `PartlyUsed` when
     the caller must try again without some of the known segments.
     """
     pipeline = _Pipeline(plan, progress)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(pipeline.produce(parts, parallel))
-            for _ in range(parallel):
-                group.create_task(_send_all(pipeline, send, progress))
+            group.create_task(pipeline.produce(parts))
+            await _send_all(group, pipeline, send, slots, progress)
     except BaseExceptionGroup as failures:
         raise _first(failures) from None
     return await in_thread(pipeline.index)
 
 
-async def _send_all(pipeline: "_Pipeline", send: Callable[[SealedSegment], Awaitable[None]], progress: Progress) -> None:
-    while (segment := await pipeline.next()) is not None:
+async def _send_all(
+    group: asyncio.TaskGroup,
+    pipeline: "_Pipeline",
+    send: Callable[[SealedSegment], Awaitable[None]],
+    slots: Slots,
+    progress: Progress,
+) -> None:
+    async def send_one(segment: SealedSegment) -> None:
         await send(segment)
         progress.segments_sent += 1
         progress.wire_bytes += len(segment.sealed) + len(segment.row or b"")
         pipeline.sent(segment)
+
+    while True:
+        await slots.acquire()
+        segment = None
+        try:
+            segment = await pipeline.next()
+        finally:
+            if segment is None:
+                slots.release()
+        if segment is None:
+            return
+        # Not within the task: one that is cancelled before it began runs nothing.
+        group.create_task(send_one(segment)).add_done_callback(lambda _: slots.release())
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -177,8 +196,8 @@ class _Pipeline:
         self._fetching: asyncio.Task[bytes] | None = None
         """The segment of a base that is on its way to the chunking thread; owned by the event loop."""
 
-    async def produce(self, parts: Iterable[PartInput], senders: int) -> None:
-        """Run the threads to their end, then tell each sender that nothing follows."""
+    async def produce(self, parts: Iterable[PartInput]) -> None:
+        """Run the threads to their end, then say that nothing follows."""
         self._loop = loop = asyncio.get_running_loop()
         threads = ThreadPoolExecutor(1 + _SEALERS, thread_name_prefix="carnet-push")
         work = [loop.run_in_executor(threads, self._chunk, parts)]
@@ -197,7 +216,7 @@ class _Pipeline:
         failures = [error for one in work if (error := one.exception()) is not None]
         if failures:
             raise BaseExceptionGroup("push", failures)
-        self._outgoing.end(senders)
+        self._outgoing.end()
 
     async def next(self) -> SealedSegment | None:
         """Return a segment to send, or None at the end."""

@@ -106,7 +106,7 @@ class Passing:
             await services.remove_unneeded(orphans)
             return len(data)
 
-        await in_parallel(segments, send, _uncounted)
+        await in_parallel(segments, send, _uncounted, client.slots)
 
     def _client(self, record: PassageRecord, direction: Direction) -> PeerClient:
         site = record.after if direction is Direction.ONWARD else record.before

@@ -31,9 +31,11 @@ async def us_alone(template: Path, root: Path) -> AsyncIterator[LiveSite]:
         yield world.us
 
 
-async def push_as(agent: AgentSettings, source: Path, name: str, timeouts: Timeouts = PATIENT, **changes: Any) -> PushResult:
+async def push_as(
+    agent: AgentSettings, source: Path, name: str, timeouts: Timeouts = PATIENT, connections: int | None = None, **changes: Any
+) -> PushResult:
     """Push to the home site, over connections of its own."""
-    async with open_session(agent, timeouts=timeouts) as session:
+    async with open_session(agent, timeouts=timeouts, connections=connections) as session:
         return await push_in(session, f"file:{source}", name, **changes)
 
 

@@ -94,7 +94,7 @@ async def test_a_push_that_is_always_cut_ends_with_one_error_and_continues_where
         double.answered.clear()
         double.cut = Cut(SEGMENT, place, first=3, times=1_000)
         with pytest.raises(Unavailable) as failed:
-            await push_as(agent, source, "app:v1", ONCE, parallel=1)
+            await push_as(agent, source, "app:v1", ONCE, connections=1)
         acknowledged = double.segments(double.answered)
         await settled(us, before)
         with pytest.raises(NotFound):

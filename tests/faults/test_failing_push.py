@@ -81,7 +81,7 @@ class Sender:
 async def failure_of(parts: Iterable[MemoryPart], made: SealingPlan, sender: Sender) -> tuple[type[BaseException], str]:
     """Return what the push raises, in a form that keeps no frame alive; a push that works is none."""
     try:
-        await seal_artifact(parts, made, sender.send, parallel=SENDERS, progress=Progress())
+        await seal_artifact(parts, made, sender.send, slots=asyncio.Semaphore(SENDERS), progress=Progress())
     except (Breaking, CarnetError, ValueError, AttributeError) as error:
         return type(error), getattr(error, "code", "")
     raise AssertionError("nothing failed")
@@ -217,7 +217,7 @@ async def test_a_base_that_is_being_fetched_when_a_sender_raises_is_not_fetched_
     made = replace(plan(store, bases=[known]), fetch=fetch)
     parts = parts_of(content[:100_000], noise(2_000_000, 2))
     with pytest.raises(Breaking):
-        await seal_artifact(parts, made, send, parallel=SENDERS, progress=Progress())
+        await seal_artifact(parts, made, send, slots=asyncio.Semaphore(SENDERS), progress=Progress())
 
     assert given_up.is_set()
     await check_nothing_left(before, buffers)
@@ -235,7 +235,7 @@ async def test_however_slow_the_link_no_more_buffers_are_made_than_the_stages_an
         while progress.segments_sealed < sealed_by_then:
             await asyncio.sleep(0.001)
 
-    await seal_artifact([*parts_of(noise(3 * SIZE))], plan(Store()), send, parallel=SENDERS, progress=progress)
+    await seal_artifact([*parts_of(noise(3 * SIZE))], plan(Store()), send, slots=asyncio.Semaphore(SENDERS), progress=progress)
 
     assert sealed_by_then <= buffers.made <= sum(places.values())
     await check_nothing_left(before, buffers)

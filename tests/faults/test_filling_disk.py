@@ -40,9 +40,9 @@ async def test_a_push_onto_a_disk_that_fills_up_is_told_so_and_continues_when_th
     await push_as(us.agent, first, "first:v1")
     before, acknowledged, stored = held(), Acknowledged(), set(us.stored())
     filling.room = ROOM
-    async with open_session(us.agent, timeouts=ONCE) as session:
+    async with open_session(us.agent, timeouts=ONCE, connections=senders) as session:
         with pytest.raises(CarnetError) as refused:
-            await push_in(acknowledged.watch(session), f"file:{source}", "app:v1", parallel=senders)
+            await push_in(acknowledged.watch(session), f"file:{source}", "app:v1")
     kept = {path.name for path in set(us.stored()) - stored}
 
     assert (refused.value.code, refused.value.exit_status) == ("E-DISK-FULL", 5)
@@ -56,8 +56,8 @@ async def test_a_push_onto_a_disk_that_fills_up_is_told_so_and_continues_when_th
     assert await pull_as(us.agent, "first:v1", tmp_path / "first-out") == first.read_bytes()
 
     filling.room = None
-    async with open_session(us.agent) as session:
-        result = await push_in(acknowledged.watch(session), f"file:{source}", "app:v1", parallel=senders)
+    async with open_session(us.agent, connections=senders) as session:
+        result = await push_in(acknowledged.watch(session), f"file:{source}", "app:v1")
 
     assert result.resumed
     assert result.view.deliveries[0].state == "delivered"

@@ -299,11 +299,15 @@ _SERVED: dict[str, Served] = {
 }
 
 
+_SLOTS = 4
+
+
 class Client:
     """`carnet.flow.client.PeerClient` as far as sites and agents use it, over the simulated network."""
 
     def __init__(self, network: Network, caller: SpiffeId, source: str, to: str) -> None:
         self._network, self._caller, self._source, self._to = network, caller, source, to
+        self.slots = asyncio.Semaphore(_SLOTS)
 
     async def _ask(self, verb: str, *names: object, body: bytes = b"") -> bytes:
         request = Request(self._caller, self._source, self._to, verb, tuple(map(str, names)), body)

@@ -107,6 +107,7 @@ class _Recorder:
     segments: dict[SegmentId, tuple[bytes, bytes | None]] = field(default_factory=dict)
     request: CommitRequest | None = None
     older: dict[SegmentId, bytes] = field(default_factory=dict)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def put_segment(self, _transfer: TransferId, segment: SegmentId, body: Any, row: bytes | None) -> bool:
         self.segments[segment] = (bytes(body), row)
@@ -285,7 +286,6 @@ class _Sealer:
             repository=REPOSITORY,
             tag=Tag(tag),
             declarations=Declarations.model_validate({"classification": "internal", "purpose": "deploy"}),
-            parallel=1,
         )
         source = open_source(f"file:{path}", kind=ArtifactKind.FILE)
         transfer, sizes = TransferId(f"{number:032x}"), ChunkSizes(16_384)

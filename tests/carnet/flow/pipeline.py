@@ -127,7 +127,9 @@ async def seal(
 ) -> tuple[Index, Progress]:
     """Seal the parts into the store."""
     progress = Progress()
-    index = await seal_artifact(parts, plan(store, bases=bases, known=known), store.send, parallel=3, progress=progress)
+    index = await seal_artifact(
+        parts, plan(store, bases=bases, known=known), store.send, slots=asyncio.Semaphore(3), progress=progress
+    )
     return index, progress
 
 

@@ -48,7 +48,7 @@ def test_whoever_waits_when_the_work_is_stopped_ends(side: str) -> None:
             waiting.result()
 
 
-async def test_tasks_take_what_threads_put_and_each_learns_of_the_end() -> None:
+async def test_a_task_takes_what_threads_put_and_learns_of_the_end() -> None:
     loop = asyncio.get_running_loop()
     things: LoopQueue[int] = LoopQueue(2, threading.Event())
     taken: list[int] = []
@@ -58,10 +58,10 @@ async def test_tasks_take_what_threads_put_and_each_learns_of_the_end() -> None:
             taken.append(thing)
 
     with ThreadPoolExecutor(2) as others:
-        takers = [asyncio.create_task(take_all()) for _ in range(3)]
+        taker = asyncio.create_task(take_all())
         await asyncio.gather(*(loop.run_in_executor(others, put_each, things, start, start + 50) for start in (0, 50)))
-        things.end(len(takers))
-        await asyncio.gather(*takers)
+        things.end()
+        await taker
 
     assert sorted(taken) == list(range(100))
 

@@ -280,7 +280,7 @@ async def test_a_sender_that_fails_ends_the_push_and_its_threads() -> None:
 
     store = Store()
     with pytest.raises(Unavailable, match="cut"):
-        await seal_artifact(parts_of(noise(8_000_000)), plan(store), send, parallel=2, progress=Progress())
+        await seal_artifact(parts_of(noise(8_000_000)), plan(store), send, slots=asyncio.Semaphore(2), progress=Progress())
 
     assert push_threads() == 0
 
@@ -292,7 +292,9 @@ async def test_a_push_that_is_cancelled_leaves_no_thread() -> None:
         started.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(seal_artifact(parts_of(noise(30_000_000)), plan(Store()), send, parallel=2, progress=Progress()))
+    task = asyncio.create_task(
+        seal_artifact(parts_of(noise(30_000_000)), plan(Store()), send, slots=asyncio.Semaphore(2), progress=Progress())
+    )
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
