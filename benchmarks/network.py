@@ -1,15 +1,17 @@
-"""The wire between both ends: a veth pair between two network namespaces, or loopback; and what went over it."""
+"""The wire between both ends: a veth pair between two network namespaces, a far link, or loopback; and what went over it."""
 
 import os
 import shutil
 import socket
 import subprocess
+import sys
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Self
 
 _PREFIX = "carnet-bench-"
 _FIRST_PORT = 20_000
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 class Network(AbstractContextManager["Network"]):
@@ -55,7 +57,7 @@ class VethNetwork(Network):
         try:
             for name in (self._far, self._near):
                 _ip("netns", "add", name)
-            _ip("link", "add", "v0", "netns", self._far, "type", "veth", "peer", "name", "v1", "netns", self._near)
+            self._connect()
             for name, link, address in ((self._far, "v0", self.address), (self._near, "v1", "10.79.83.2")):
                 _ip("-n", name, "link", "set", link, "addrgenmode", "none")
                 _ip("-n", name, "address", "add", f"{address}/24", "dev", link)
@@ -65,6 +67,10 @@ class VethNetwork(Network):
             self.__exit__()
             raise
         return self
+
+    def _connect(self) -> None:
+        """Make `v0` in the far namespace and `v1` in the near one."""
+        _ip("link", "add", "v0", "netns", self._far, "type", "veth", "peer", "name", "v1", "netns", self._near)
 
     def __exit__(self, *_: object) -> None:
         """Remove the namespaces, and with them the pair."""
@@ -80,6 +86,37 @@ class VethNetwork(Network):
         """Return the bytes received and sent by the far end's interface until now."""
         told = subprocess.run([*self.far, "cat", "/proc/net/dev"], check=True, capture_output=True, text=True)
         return parse_counters(told.stdout, "v0")
+
+
+class FarNetwork(VethNetwork):
+    """Two namespaces and a link between them that is as far as another continent; see `benchmarks.far_link`."""
+
+    kind = "far"
+
+    def __init__(self, *, round_trip_ms: float, mbit: float, loss_percent: float) -> None:
+        """Take what the link is like."""
+        super().__init__()
+        self._options = [f"--round-trip-ms={round_trip_ms}", f"--mbit={mbit}", f"--loss-percent={loss_percent}"]
+        self._link: subprocess.Popen[bytes] | None = None
+        lost = f", {loss_percent:g} % of packets lost" if loss_percent else ""
+        what = f"a round trip of {round_trip_ms:g} ms, {mbit:g} Mbit/s{lost}"
+        self.says = f"{what}; bytes on the wire are the counter of the far end, the larger direction"
+
+    def _connect(self) -> None:
+        command = [sys.executable, "-m", "benchmarks.far_link", self._far, self._near, *self._options]
+        self._link = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+        assert self._link.stdout is not None
+        if self._link.stdout.readline() != b"ready\n":
+            raise OSError("the far link did not come up")
+        for name, device in ((self._far, "v0"), (self._near, "v1")):
+            _ip("-n", name, "link", "set", device, "txqueuelen", "10000")
+
+    def __exit__(self, *_: object) -> None:
+        """End the link and remove the namespaces."""
+        if self._link is not None:
+            self._link.kill()
+            self._link.communicate()
+        super().__exit__()
 
 
 def parse_counters(text: str, interface: str) -> tuple[int, int]:

@@ -20,8 +20,8 @@ from benchmarks.chart import chart
 from benchmarks.data import mixed_file
 from benchmarks.machine import describe_machine
 from benchmarks.micro import measure_parts
-from benchmarks.network import open_network, remove_leftovers
-from benchmarks.operations import FULL, OPERATIONS, QUICK, TOOLS, Bench, Operation, Sizes
+from benchmarks.network import FarNetwork, Network, open_network, remove_leftovers
+from benchmarks.operations import FAR, FULL, OPERATIONS, QUICK, TOOLS, Bench, Operation, Sizes
 from benchmarks.ours import Carnet
 from benchmarks.pki import make_pki
 from benchmarks.processes import Failed
@@ -47,7 +47,7 @@ def main() -> int:
     _remove_scratch(data)
     tools = _tools_here()
     with ExitStack() as stack:
-        network = stack.enter_context(open_network(arguments.network))
+        network = stack.enter_context(_network(arguments))
         scratch = data / f"{_SCRATCH}{os.getpid()}"
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         scratch.mkdir()
@@ -65,14 +65,15 @@ class _Session:
     def __init__(self, bench: Bench, arguments: argparse.Namespace, head: dict[str, Any], tools: dict[str, type[Tool]]) -> None:
         self._bench = bench
         self._runs: int = arguments.runs
-        self._sizes: Sizes = QUICK if arguments.quick else FULL
+        is_far = arguments.network == "far"
+        self._sizes: Sizes = QUICK if arguments.quick else FAR if is_far else FULL
         self._wanted: set[str] = arguments.only
         self._head = head
         self._tools = tools
         self._rows = Rows()
         self._failures: list[str] = []
-        self._is_whole = not arguments.quick and self._wanted >= _everything()
-        self._name = "latest" if self._is_whole else "quick" if self._wanted >= _everything() else "partial"
+        self._is_whole = not arguments.quick and not is_far and self._wanted >= _everything()
+        self._name = "latest" if self._is_whole else "far" if is_far else "quick" if self._wanted >= _everything() else "partial"
 
     def run(self) -> int:
         """Measure, print, write."""
@@ -143,13 +144,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small data, one run")
     parser.add_argument("--runs", type=int, help="rounds of each comparison; 5, of a quick run 1")
     parser.add_argument("--only", help="comma-separated: operations, growth, micro")
-    parser.add_argument("--network", choices=("veth", "loopback"), help="veth where this user may make namespaces")
+    parser.add_argument("--network", choices=("veth", "loopback", "far"), help="veth where this user may make namespaces")
+    parser.add_argument("--round-trip-ms", type=float, default=200.0, help="of the far network; 200")
+    parser.add_argument("--mbit", type=float, default=1000.0, help="a second that the far network carries; 1000")
+    parser.add_argument("--loss-percent", type=float, default=0.0, help="of packets in the far network; none")
     arguments = parser.parse_args()
     arguments.runs = arguments.runs or (1 if arguments.quick else 5)
     arguments.only = set(arguments.only.split(",")) if arguments.only else _everything()
     if unknown := arguments.only - _everything():
         parser.error(f"there is no {', '.join(sorted(unknown))}: {', '.join(sorted(_everything()))}")
     return arguments
+
+
+def _network(arguments: argparse.Namespace) -> Network:
+    if arguments.network != "far":
+        return open_network(arguments.network)
+    return FarNetwork(round_trip_ms=arguments.round_trip_ms, mbit=arguments.mbit, loss_percent=arguments.loss_percent)
 
 
 def _everything() -> set[str]:

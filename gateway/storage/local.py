@@ -1,7 +1,7 @@
 """The local store: one file a segment, durable before it is acknowledged.
 
-A put hashes and writes on a pool of threads, then joins a group: one thread syncs the files of the group, gives them their names
-and syncs each directory once. The store knows ids and bytes; it knows no transfer and no key.
+A put hashes and writes on a pool of threads, then joins a group: one thread has the files of the group synced, all at once, gives
+them their names and has each directory synced once. The store knows ids and bytes; it knows no transfer and no key.
 
 Rules:      1. nothing is acknowledged before file and directory are synced  2. a name appears only after its bytes are synced
             3. bytes are checked against the id on the way in and on the way out  4. one process owns the directory
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -36,6 +36,7 @@ from gateway.storage.durable import (
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
+Thing = TypeVar("Thing")
 
 _SHARDS = 256
 _SHARD_DIGITS = slice(3, 5)
@@ -66,6 +67,7 @@ class LocalBlobStore:
         directory: Path,
         *,
         threads: int = 4,
+        syncers: int = 8,
         sweep: bool = True,
         step: Step = no_step,
         disk: Disk = SYSTEM_DISK,
@@ -73,7 +75,8 @@ class LocalBlobStore:
     ) -> None:
         """Take the directory, make its shards and remove what an earlier crash left in `incoming`. Blocks, some milliseconds.
 
-        Only the server may `sweep`: to anyone beside it, what is in `incoming` may be segments on their way.
+        Only the server may `sweep`: to anyone beside it, what is in `incoming` may be segments on their way. `syncers` is how
+        many files of a group are synced at once: a file system makes one commit of what comes together.
         """
         self._disk = disk
         self._directory = directory
@@ -88,12 +91,15 @@ class LocalBlobStore:
                 disk.remove(self._incoming / leftover)
         self._make_shards()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._syncers = ThreadPoolExecutor(syncers, thread_name_prefix="store-syncer") if syncers > 1 else None
         self._group = batches("store-sync", self._place)
 
     def close(self) -> None:
         """Finish what was begun and end the threads. Blocks."""
         self._pool.shutdown()
         self._group.close()
+        if self._syncers is not None:
+            self._syncers.shutdown()
 
     async def put_if_absent(self, segment: SegmentId, data: bytes | bytearray | memoryview) -> bool:
         """Keep `data` durably; see `BlobStore.put_if_absent`.
@@ -219,14 +225,7 @@ class LocalBlobStore:
 
     def _place(self, batch: Sequence[Item[_Placement]]) -> None:
         """Make a group durable: (1) sync each file; (2) rename each; (3) sync each directory once."""
-        for item in batch:  # (1)
-            if item.work.staged is not None:
-                self._step("sync")
-                try:
-                    sync_file(item.work.descriptor, item.work.final.name, self._disk)
-                finally:
-                    self._disk.close(item.work.descriptor)
-                self._step("synced")
+        self._each([item.work for item in batch if item.work.staged is not None], self._sync)  # (1)
         for item in batch:  # (2)
             try:
                 item.result = self._name(item.work)
@@ -234,10 +233,31 @@ class LocalBlobStore:
                 if item.work.staged is not None:
                     self._discard(item.work.staged)
                 item.error = translate_disk_error(error, f"segment {item.work.final.name}")
-        for directory in dict.fromkeys(item.work.final.parent for item in batch):  # (3)
-            self._step("directory-sync")
-            sync_directory(directory, self._disk)
-            self._step("directory-synced")
+        self._each(list(dict.fromkeys(item.work.final.parent for item in batch)), self._sync_directory)  # (3)
+
+    def _each(self, things: Sequence[Thing], sync: Callable[[Thing], None]) -> None:
+        """Sync all of them, several at once; raise the first failure when none of them is at work any more."""
+        if self._syncers is None or len(things) == 1:
+            for thing in things:
+                sync(thing)
+            return
+        working = [self._syncers.submit(sync, thing) for thing in things]
+        wait(working)
+        for one in working:
+            one.result()
+
+    def _sync(self, placement: _Placement) -> None:
+        self._step("sync")
+        try:
+            sync_file(placement.descriptor, placement.final.name, self._disk)
+        finally:
+            self._disk.close(placement.descriptor)
+        self._step("synced")
+
+    def _sync_directory(self, directory: Path) -> None:
+        self._step("directory-sync")
+        sync_directory(directory, self._disk)
+        self._step("directory-synced")
 
     def _name(self, placement: _Placement) -> bool:
         """Give a staged file its name. Only this thread gives names, so looking first and renaming then is no race."""
