@@ -1,7 +1,8 @@
 """The transparency log as the use cases see it: wait for a checkpoint, prove an entry, show the head.
 
 It runs the sequencer in one task, woken by commits that appended. While one checkpoint is published the next batch gathers, so a
-lone entry waits for a few syncs and a thousand share one.
+lone entry waits for a few syncs and a thousand share one. What a command appends beside the server is heard by nobody here, so the
+catalog is looked at now and then.
 
 Rules:      1. an index that `checkpointed` returned for is under a checkpoint that everyone can fetch  2. a proof names that or a
             later checkpoint, never one that is not published
@@ -10,6 +11,7 @@ Rules:      1. an index that `checkpointed` returned for is under a checkpoint t
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from carnet.checkpoint import Checkpoint
 from carnet.entries import CommittedEntry
@@ -25,6 +27,8 @@ from gateway.storage.disk import SYSTEM_DISK, Disk
 from gateway.storage.durable import Step, no_step
 from gateway.translog.files import LogFiles
 from gateway.translog.sequencer import Sequencer
+
+_LOOK_S: Final = 2.0
 
 
 class TransparencyLog:
@@ -75,7 +79,7 @@ class TransparencyLog:
             while True:
                 self._appended.clear()
                 await self._drain()
-                await self._appended.wait()
+                await self._wait_for_more()
         finally:
             unsubscribe()
 
@@ -87,7 +91,8 @@ class TransparencyLog:
     async def settled(self) -> None:
         """Return when every entry that is in the catalog now is under a published checkpoint. Safe to cancel."""
         size = await self._catalog.read(lambda catalog: catalog.log_size())
-        if size:
+        if size > self._sequencer.head.size:
+            self._appended.set()
             await self.checkpointed(size - 1)
 
     def checkpoint(self) -> tuple[Checkpoint, str]:
@@ -129,6 +134,16 @@ class TransparencyLog:
                 await asyncio.sleep(error.retry_after_s)
             else:
                 self._announce()
+
+    async def _wait_for_more(self) -> None:
+        """Return when there is an entry that no checkpoint covers, as far as it can be known without looking all the time."""
+        while not self._appended.is_set():
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._appended.wait()
+            except TimeoutError:
+                if await self._catalog.read(lambda catalog: catalog.log_size()) > self._sequencer.head.size:
+                    return
 
     def _announce(self) -> None:
         """Wake everyone who waits for a checkpoint; they look at the new head."""

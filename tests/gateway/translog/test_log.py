@@ -9,6 +9,7 @@ from carnet.errors import InternalError
 from carnet.keys import SigningKey
 from carnet.proof import verify_entry_proof
 from gateway.translog.verify import verify_directory
+from tests.gateway.samples import open_catalog
 
 ORIGIN = "acme.example/site/us/log"
 KEY = SigningKey(bytes(range(32)))
@@ -35,6 +36,19 @@ async def test_an_idle_log_checkpoints_a_lone_entry_quickly(site):
             elapsed.append(time.perf_counter() - started)
 
     assert min(elapsed) < 0.5
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["somebody waits for it", "nobody asks"])
+async def test_what_a_command_appended_beside_the_server_is_published_too(site, asks):
+    command = open_catalog(site.directory)
+    async with site.running() as log:
+        await log.checkpointed(await site.append())
+        await command.write(lambda tx: tx.append(EntryType.TRANSFER_DECLARED, {"transfer": "0" * 32, "size": 1}))
+        command.close()
+        async with asyncio.timeout(20):
+            await (log.settled() if asks else log.checkpointed(1))
+
+        assert log.checkpoint()[0].size == 2
 
 
 async def test_many_appends_share_few_checkpoints(site):
