@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from image import build_image, change_image, digests_of
 from people import recall_it, refuse_the_revoked, wait_for_two_persons
 from relay import cross_a_relay
-from site_process import DemoFailure, carnet, carnet_failing, make_sites, run_gateway
+from site_process import DemoFailure, Site, at_once, carnet, carnet_failing, make_sites, run_gateway
 from story import Step, Story
 
 from carnet.chunking import kernel_name
@@ -34,10 +34,8 @@ def make_the_sites(story: Story) -> str:
 
 def start_the_gateways(story: Story) -> str:
     """Both serve; agents enrol."""
-    for site in (story.relay, story.origin, story.destination):
-        site.start()
-    for site, agent in ((story.origin, "build"), (story.destination, "deploy")):
-        site.enrol(agent)
+    at_once(Site.start, (story.relay,), (story.origin,), (story.destination,))
+    at_once(Site.enrol, (story.origin, "build"), (story.destination, "deploy"))
     return "three gateways serve over mutual TLS 1.3; agents build@us and deploy@eu enrolled with one-time invites"
 
 

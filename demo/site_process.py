@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +176,8 @@ class Site:
 def make_sites(root: Path) -> tuple[Site, Site, Site]:
     """Make us, eu and sg, a root key, and the bundle that names them; each site imports it."""
     us, eu, sg = (Site(name, root / name, _free_port()) for name in ("us", "eu", "sg"))
-    for site, country, policy in ((us, "US", _US_POLICY), (eu, "DE", _EU_POLICY), (sg, "SG", _SG_POLICY)):
+
+    def init(site: Site, country: str, policy: str) -> None:
         run_gateway(
             "init",
             str(site.directory),
@@ -195,6 +198,8 @@ def make_sites(root: Path) -> tuple[Site, Site, Site]:
         )
         (site.directory / "policy" / "policy.yaml").write_text(policy, encoding="utf-8")
         run_gateway("policy", "check", str(site.directory / "policy" / "policy.yaml"))
+
+    at_once(init, (us, "US", _US_POLICY), (eu, "DE", _EU_POLICY), (sg, "SG", _SG_POLICY))
     root_key, bundle = root / "root.key", root / "trust.dsse"
     run_gateway("trust", "new-root", str(root_key))
     cards = [word for site in (us, eu, sg) for word in ("--site", str(site.directory / "site-card.json"))]
@@ -205,9 +210,14 @@ def make_sites(root: Path) -> tuple[Site, Site, Site]:
         people += ["--person", f"{name}={person_key(root, name)}.pub:{role}"]
     run_gateway("trust", "propose", str(bundle), "--root", f"{root_key}.pub", *cards, *lanes, *people)
     run_gateway("trust", "sign", str(bundle), "--key", str(root_key))
-    for site in (us, eu, sg):
-        run_gateway("trust", "import", str(site.directory), str(bundle))
+    at_once(lambda site: run_gateway("trust", "import", str(site.directory), str(bundle)), (us,), (eu,), (sg,))
     return us, eu, sg
+
+
+def at_once(work: Callable[..., object], *calls: tuple[Any, ...]) -> None:
+    """Do `work` for each tuple of arguments, all of them side by side; raise what one of them raises."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        list(threads.map(lambda arguments: work(*arguments), calls))
 
 
 def person_key(root: Path, name: str) -> Path:

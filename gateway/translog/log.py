@@ -1,7 +1,7 @@
 """The transparency log as the use cases see it: wait for a checkpoint, prove an entry, show the head.
 
 It runs the sequencer in one task, woken by commits that appended. While one checkpoint is published the next batch gathers, so a
-lone entry waits for a few syncs and a thousand share one. What a command appends beside the server is heard by nobody here, so the
+lone entry waits for a few syncs and a thousand share one. What a command appends beside the server is heard by nobody here: the
 catalog is looked at now and then.
 
 Rules:      1. an index that `checkpointed` returned for is under a checkpoint that everyone can fetch  2. a proof names that or a
