@@ -68,7 +68,7 @@ class Pack:
 
 
 LAYOUTS = {
-    "a file each, synced one by one": lambda directory: LocalBlobStore(directory, syncers=1),
+    "a file each, synced one by one": lambda directory: LocalBlobStore(directory, writers=1),
     "a file each, synced together": LocalBlobStore,
     "a pack": Pack,
 }

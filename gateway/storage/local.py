@@ -1,7 +1,8 @@
 """The local store: one file a segment, durable before it is acknowledged.
 
-A put hashes and writes on a pool of threads, then joins a group: one thread has the files of the group synced, all at once, gives
-them their names and has each directory synced once. The store knows ids and bytes; it knows no transfer and no key.
+A put hashes, writes and syncs on a pool of threads, then joins a group: one thread gives the files of the group their names and
+has each directory synced once. Files are synced side by side, for a file system makes one commit of what comes together. Reads
+have threads of their own and do not wait for the disk to write. The store knows ids and bytes; it knows no transfer and no key.
 
 Rules:      1. nothing is acknowledged before file and directory are synced  2. a name appears only after its bytes are synced
             3. bytes are checked against the id on the way in and on the way out  4. one process owns the directory
@@ -25,6 +26,7 @@ from gateway.batching import BatchThread, Item
 from gateway.storage.disk import SYSTEM_DISK, Disk
 from gateway.storage.durable import (
     Step,
+    SyncFailure,
     discard,
     make_directory,
     no_step,
@@ -36,7 +38,6 @@ from gateway.storage.durable import (
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
-Thing = TypeVar("Thing")
 
 _SHARDS = 256
 _SHARD_DIGITS = slice(3, 5)
@@ -52,11 +53,10 @@ def check_segment(segment: SegmentId, data: bytes | bytearray | memoryview) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """What the group does: sync and name a staged file, or only make sure that a directory is synced."""
+    """What the group does: name a staged file that is synced, or only make sure that a directory is synced."""
 
     final: Path
     staged: Path | None = None
-    descriptor: int = -1
 
 
 class LocalBlobStore:
@@ -67,7 +67,7 @@ class LocalBlobStore:
         directory: Path,
         *,
         threads: int = 4,
-        syncers: int = 8,
+        writers: int = 8,
         sweep: bool = True,
         step: Step = no_step,
         disk: Disk = SYSTEM_DISK,
@@ -75,8 +75,8 @@ class LocalBlobStore:
     ) -> None:
         """Take the directory, make its shards and remove what an earlier crash left in `incoming`. Blocks, some milliseconds.
 
-        Only the server may `sweep`: to anyone beside it, what is in `incoming` may be segments on their way. `syncers` is how
-        many files of a group are synced at once: a file system makes one commit of what comes together.
+        Only the server may `sweep`: to anyone beside it, what is in `incoming` may be segments on their way. `threads`
+        read, `writers` write and sync.
         """
         self._disk = disk
         self._directory = directory
@@ -91,12 +91,15 @@ class LocalBlobStore:
                 disk.remove(self._incoming / leftover)
         self._make_shards()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._syncers = ThreadPoolExecutor(syncers, thread_name_prefix="store-syncer") if syncers > 1 else None
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="store-write")
+        self._syncers = ThreadPoolExecutor(writers, thread_name_prefix="store-name") if writers > 1 else None
+        """Sync directories for the group, which must not wait behind puts."""
         self._group = batches("store-sync", self._place)
 
     def close(self) -> None:
         """Finish what was begun and end the threads. Blocks."""
         self._pool.shutdown()
+        self._writers.shutdown()
         self._group.close()
         if self._syncers is not None:
             self._syncers.shutdown()
@@ -106,12 +109,15 @@ class LocalBlobStore:
 
         Safe to cancel: the segment is then kept or not, never in part; the buffer may be reused once this returned or raised.
         """
-        staging = asyncio.get_running_loop().run_in_executor(self._pool, self._stage, segment, data)
+        staging = asyncio.get_running_loop().run_in_executor(self._writers, self._stage, segment, data)
         try:
             placement = await asyncio.shield(staging)
         except asyncio.CancelledError:
             await _wait_for(staging)  # the thread still reads the caller's buffer
-            if not staging.exception():
+            failure = staging.exception()
+            if isinstance(failure, SyncFailure):
+                raise failure from None
+            if failure is None:
                 self._abandon(staging.result())
             raise
         try:
@@ -177,7 +183,7 @@ class LocalBlobStore:
         return self._directory / segment[_SHARD_DIGITS] / segment
 
     def _stage(self, segment: SegmentId, data: bytes | bytearray | memoryview) -> _Placement:
-        """Check and write the bytes to a temporary file, unless they are here and right."""
+        """Check the bytes, write and sync them to a temporary file, unless they are here and right."""
         check_segment(segment, data)
         final = self._path(segment)
         if self._is_whole(segment):
@@ -191,12 +197,17 @@ class LocalBlobStore:
             self._writing.discard(staged.name)
             raise
         self._step("staged")
-        return _Placement(final, staged, descriptor)
+        self._step("sync")
+        try:
+            sync_file(descriptor, segment, self._disk)
+        finally:
+            self._disk.close(descriptor)
+        self._step("synced")
+        return _Placement(final, staged)
 
     def _abandon(self, placement: _Placement) -> None:
-        """Close and remove a staged file that no group will place."""
+        """Remove a staged file that no group will place."""
         if placement.staged is not None:
-            self._disk.close(placement.descriptor)
             self._discard(placement.staged)
 
     def _discard(self, staged: Path) -> None:
@@ -224,35 +235,23 @@ class LocalBlobStore:
         return self._disk.size(self._path(segment))
 
     def _place(self, batch: Sequence[Item[_Placement]]) -> None:
-        """Make a group durable: (1) sync each file; (2) rename each; (3) sync each directory once."""
-        self._each([item.work for item in batch if item.work.staged is not None], self._sync)  # (1)
-        for item in batch:  # (2)
+        """Make the names of a group durable, whose files are: (1) rename each; (2) sync each directory once."""
+        for item in batch:  # (1)
             try:
                 item.result = self._name(item.work)
             except OSError as error:
                 if item.work.staged is not None:
                     self._discard(item.work.staged)
                 item.error = translate_disk_error(error, f"segment {item.work.final.name}")
-        self._each(list(dict.fromkeys(item.work.final.parent for item in batch)), self._sync_directory)  # (3)
-
-    def _each(self, things: Sequence[Thing], sync: Callable[[Thing], None]) -> None:
-        """Sync all of them, several at once; raise the first failure when none of them is at work any more."""
-        if self._syncers is None or len(things) == 1:
-            for thing in things:
-                sync(thing)
+        directories = list(dict.fromkeys(item.work.final.parent for item in batch))  # (2)
+        if self._syncers is None or len(directories) == 1:
+            for directory in directories:
+                self._sync_directory(directory)
             return
-        working = [self._syncers.submit(sync, thing) for thing in things]
+        working = [self._syncers.submit(self._sync_directory, directory) for directory in directories]
         wait(working)
         for one in working:
             one.result()
-
-    def _sync(self, placement: _Placement) -> None:
-        self._step("sync")
-        try:
-            sync_file(placement.descriptor, placement.final.name, self._disk)
-        finally:
-            self._disk.close(placement.descriptor)
-        self._step("synced")
 
     def _sync_directory(self, directory: Path) -> None:
         self._step("directory-sync")

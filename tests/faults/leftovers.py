@@ -23,7 +23,8 @@ POOLS = {
     "asyncio": POOL_THREADS_MAX,
     "uvloop": POOL_THREADS_MAX,
     "store": 4,
-    "store-syncer": 8,
+    "store-write": 8,
+    "store-name": 8,
     "catalog-read": 2,
 }
 """The pools that live as long as the event loop or a site, and how many threads each may have."""

@@ -240,7 +240,7 @@ class Site:
             open_connection=self._connect,
             batches=TurnBatches,
         )
-        store = LocalBlobStore(STORE, disk=self.disk, batches=TurnBatches, syncers=1)
+        store = LocalBlobStore(STORE, disk=self.disk, batches=TurnBatches, writers=1)
         log = TransparencyLog(catalog, LOG, origin=settings.log_origin, key=keyring.signing, disk=self.disk)
         await log.start()
         trust = Trust(catalog, log, clock, settings.site)
