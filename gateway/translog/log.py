@@ -91,8 +91,9 @@ class TransparencyLog:
     async def settled(self) -> None:
         """Return when every entry that is in the catalog now is under a published checkpoint. Safe to cancel."""
         size = await self._catalog.read(lambda catalog: catalog.log_size())
-        if size > self._sequencer.head.size:
+        if await self._is_behind():
             self._appended.set()
+        if size:
             await self.checkpointed(size - 1)
 
     def checkpoint(self) -> tuple[Checkpoint, str]:
@@ -142,8 +143,14 @@ class TransparencyLog:
                 async with asyncio.timeout(_LOOK_S):
                     await self._appended.wait()
             except TimeoutError:
-                if await self._catalog.read(lambda catalog: catalog.log_size()) > self._sequencer.head.size:
+                if await self._is_behind():
                     return
+
+    async def _is_behind(self) -> bool:
+        """Tell whether the catalog has entries that are ours to cover. Where it has another head, another server is at work."""
+        ours = self._sequencer.head
+        size, head = await self._catalog.read(lambda catalog: (catalog.log_size(), catalog.log_head()))
+        return head == ours and size > ours.size
 
     def _announce(self) -> None:
         """Wake everyone who waits for a checkpoint; they look at the new head."""

@@ -231,7 +231,7 @@ def _session(
     for prepared in sites.values():
         statements += [open_kem_statement(parse_envelope(one), bundle) for one in prepared_statements(prepared)]
     return Session(
-        AgentSettings(url=settings.url, site=settings.site, identity_dir=root / "agent"),
+        AgentSettings(url=settings.url, site=settings.site, identity_dir=root / "agent", cache_mib=0),
         identity,
         None,  # type: ignore[arg-type]
         bundle,
