@@ -6,7 +6,7 @@ stored in vain, and it costs a change of threads for each; a transfer that was j
 Rules:      1. it spares a question, it never answers one  2. few are remembered, and not for long
 """
 
-import time
+import asyncio
 from collections import OrderedDict
 from typing import Final
 
@@ -17,7 +17,7 @@ _KNOWN_MAX: Final = 1_024
 
 
 class Lately:
-    """Transfers and their senders, by the time a segment was last taken; owned by the event loop."""
+    """Transfers and their senders, by when a segment was last taken on the clock of the event loop, which owns this."""
 
     def __init__(self) -> None:
         """Remember none."""
@@ -26,11 +26,11 @@ class Lately:
     def has(self, identity: SpiffeId, transfer: TransferId) -> bool:
         """Tell whether the transfer took a segment of this identity within the last half second."""
         at = self._times.get((identity, transfer))
-        return at is not None and time.monotonic() - at < _MOMENT_S
+        return at is not None and asyncio.get_running_loop().time() - at < _MOMENT_S
 
     def remember(self, identity: SpiffeId, transfer: TransferId) -> None:
         """Note that it took one now."""
-        self._times[identity, transfer] = time.monotonic()
+        self._times[identity, transfer] = asyncio.get_running_loop().time()
         self._times.move_to_end((identity, transfer))
         if len(self._times) > _KNOWN_MAX:
             self._times.popitem(last=False)
