@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+_LONG = {"test_open_files", "test_many_transfers", "test_console"}
+"""Tests that take a good part of a minute each, beside the simulation."""
 # How fast examples are made is the machine's affair, and no test judges it.
 settings.register_profile("whole", suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("sample", settings.get_profile("whole"), max_examples=40)
@@ -38,4 +40,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests that run for minutes begin first, so that no worker is alone with them at the end."""
-    items.sort(key=lambda item: "simulation" not in item.path.parts)
+    items.sort(key=lambda item: "simulation" not in item.path.parts and item.path.stem not in _LONG)

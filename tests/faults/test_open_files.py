@@ -12,7 +12,7 @@ from tests.promises.border import Border, verified_log
 from tests.promises.kills import noise, served
 
 
-@pytest.mark.parametrize("spare", [0, pytest.param(1, marks=pytest.mark.full), pytest.param(3, marks=pytest.mark.full)])
+@pytest.mark.parametrize("spare", [pytest.param(0, marks=pytest.mark.full), pytest.param(1, marks=pytest.mark.full), 3])
 async def test_a_gateway_out_of_open_files_goes_on_and_loses_nothing(served_border: Border, tmp_path: Path, spare: int) -> None:
     border = served_border
     await border.start()
