@@ -11,7 +11,7 @@ _LONG = {"test_open_files", "test_many_transfers", "test_console"}
 """Tests that take a good part of a minute each, beside the simulation."""
 # How fast examples are made is the machine's affair, and no test judges it.
 settings.register_profile("whole", suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("sample", settings.get_profile("whole"), max_examples=40)
+settings.register_profile("sample", settings.get_profile("whole"), max_examples=25)
 
 
 def pytest_configure(config: pytest.Config) -> None:
