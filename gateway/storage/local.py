@@ -93,7 +93,7 @@ class LocalBlobStore:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="store-write")
         self._syncers = ThreadPoolExecutor(writers, thread_name_prefix="store-name") if writers > 1 else None
-        """Sync directories for the group, which must not wait behind puts."""
+        """Sync directories for the group, which must not wait behind puts; a single writer leaves them to the group's thread."""
         self._group = batches("store-sync", self._place)
 
     def close(self) -> None:

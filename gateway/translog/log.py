@@ -147,9 +147,15 @@ class TransparencyLog:
                     return
 
     async def _is_behind(self) -> bool:
-        """Tell whether the catalog has entries that are ours to cover. Where it has another head, another server is at work."""
+        """Tell whether the catalog has entries that are ours to cover. Where it has another head, another server is at work.
+
+        A catalog that is busy is looked at again later.
+        """
         ours = self._sequencer.head
-        size, head = await self._catalog.read(lambda catalog: (catalog.log_size(), catalog.log_head()))
+        try:
+            size, head = await self._catalog.read(lambda catalog: (catalog.log_size(), catalog.log_head()))
+        except Unavailable:
+            return False
         return head == ours and size > ours.size
 
     def _announce(self) -> None:

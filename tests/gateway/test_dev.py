@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HANGS_S = 60
-"""A process that takes longer hangs. How soon it is ready and ends is measured, not tested: a machine may be loaded."""
+"""A process that takes longer hangs. No test judges how soon it is ready or ends, for a machine may be loaded."""
 
 
 @contextmanager

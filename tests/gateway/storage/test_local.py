@@ -10,6 +10,7 @@ import pytest
 
 from carnet.errors import IntegrityError, Unavailable
 from gateway.storage import durable
+from gateway.storage.disk import SystemDisk
 from gateway.storage.durable import SyncFailure
 from gateway.storage.local import LocalBlobStore
 from tests.contracts.blob_store import DATA, SEGMENT, BlobStoreContract
@@ -21,6 +22,14 @@ def store(tmp_path):
     store = LocalBlobStore(tmp_path / "store", threads=2)
     yield store
     store.close()
+
+
+async def outcome_of(work):
+    """Return what the work returns or raises, as the one who looks at it."""
+    try:
+        return await work
+    except (SyncFailure, asyncio.CancelledError) as error:
+        return error
 
 
 class TestLocal(BlobStoreContract):
@@ -103,6 +112,21 @@ class TestLocal(BlobStoreContract):
 
         assert path_of(tmp_path, SEGMENT).stat().st_mode & 0o777 == 0o600
 
+    async def test_a_read_does_not_wait_for_puts_whose_disk_does_not_answer(self, tmp_path):
+        gate = Gate("sync")
+        store = LocalBlobStore(tmp_path / "gated", step=gate, writers=2)
+        await store.put_if_absent(SEGMENT, DATA)
+        gate.shut()
+        pieces = [bytes([number]) * 2_000 for number in range(6)]
+        putting = [asyncio.create_task(store.put_if_absent(segment_of(piece), piece)) for piece in pieces]
+        await gate.reached()
+
+        assert await asyncio.wait_for(store.get(SEGMENT), 20) == DATA
+        assert not any(one.done() for one in putting)
+        gate.open()
+        assert await asyncio.gather(*putting) == [True] * len(pieces)
+        store.close()
+
     async def test_after_close_a_put_is_told_to_come_again(self, tmp_path):
         store = LocalBlobStore(tmp_path / "other")
         store._group.close()
@@ -136,6 +160,22 @@ class TestFaults:
             assert await again.get(SEGMENT) == DATA
             assert list((directory / "incoming").iterdir()) == []
             again.close()
+
+    async def test_a_sync_that_fails_is_told_though_its_put_was_cancelled(self, tmp_path):
+        class FailingDisk(SystemDisk):
+            def sync(self, _descriptor):
+                raise OSError(errno.EIO, "Input/output error")
+
+        gate = Gate("sync")
+        store = LocalBlobStore(tmp_path / "failing", step=gate, disk=FailingDisk())
+        gate.shut()
+        putting = asyncio.ensure_future(outcome_of(store.put_if_absent(SEGMENT, DATA)))
+        await gate.reached()
+        putting.cancel()
+        gate.open()
+
+        assert isinstance(await putting, SyncFailure), "the process must end, whoever has lost interest"
+        store.close()
 
     async def test_nothing_acknowledged_is_lost_when_another_put_of_the_group_is_killed(self, tmp_path):
         for number in range(4, 16):

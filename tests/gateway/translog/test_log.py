@@ -5,7 +5,7 @@ import pytest
 
 from carnet.checkpoint import open_checkpoint
 from carnet.entries import EntryType
-from carnet.errors import InternalError
+from carnet.errors import InternalError, Unavailable
 from carnet.keys import SigningKey
 from carnet.proof import verify_entry_proof
 from gateway.translog.verify import verify_directory
@@ -49,6 +49,24 @@ async def test_what_a_command_appended_beside_the_server_is_published_too(site, 
             await (log.settled() if asks else log.checkpointed(1))
 
         assert log.checkpoint()[0].size == 2
+
+
+async def test_a_catalog_that_is_busy_when_the_log_looks_is_looked_at_again(site, monkeypatch):
+    monkeypatch.setattr("gateway.translog.log._LOOK_S", 0.01)
+    looked = asyncio.Event()
+    async with site.running() as log:
+        await log.checkpointed(await site.append())
+        read = site.catalog.read
+
+        async def busy(_question):
+            looked.set()
+            raise Unavailable("E-BUSY", "another process holds the catalog")
+
+        monkeypatch.setattr(site.catalog, "read", busy)
+        await asyncio.wait_for(looked.wait(), 20)
+        monkeypatch.setattr(site.catalog, "read", read)
+
+        await asyncio.wait_for(log.checkpointed(await site.append()), 20)
 
 
 async def test_many_appends_share_few_checkpoints(site):
