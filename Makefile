@@ -7,6 +7,8 @@ OURS := carnet agent gateway tests benchmarks certs demo
 FUZZ_SECONDS ?= 60
 # Most tests wait for disks and other processes, so three at a time suit two cores; `make test TEST_WORKERS=` runs one at a time.
 TEST_WORKERS ?= -n 3 --dist worksteal
+# A test out of time fails (`timeout` in pyproject.toml); one that does not end even then takes its worker with it, and says where it was.
+TEST_GUARD := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-full check bench bench-quick fuzz fmt lint types arch docs pki
@@ -31,7 +33,7 @@ demo: $(STAMP)  ## three gateways and their agents on this machine, told in step
 	@$(BIN)/python demo/run.py
 
 test: $(STAMP)  ## the tests, but for the whole counts
-	$(BIN)/python -m pytest -q $(TEST_WORKERS) -m "not full"
+	$(BIN)/python -m pytest -q $(TEST_WORKERS) $(TEST_GUARD) -m "not full"
 
 test-full: $(STAMP)  ## all tests with their whole counts
 	$(BIN)/python -m pytest -q $(TEST_WORKERS)

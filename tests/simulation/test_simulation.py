@@ -43,7 +43,12 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 def results(*runs: subprocess.Popen[str]) -> list[dict]:
     """Return the lines of results of runs, once they have ended; all are read at once, for one that is not read waits."""
     with ThreadPoolExecutor(len(runs)) as readers:
-        outputs = [output for output, _ in readers.map(subprocess.Popen.communicate, runs)]
+        try:
+            outputs = [output for output, _ in readers.map(subprocess.Popen.communicate, runs)]
+        except BaseException:  # the test is out of time, and the threads end only when the runs do
+            for run in runs:
+                run.kill()
+            raise
     assert all(run.returncode == 0 for run in runs)
     return [json.loads(line) for output in outputs for line in output.splitlines()]
 
