@@ -313,7 +313,7 @@ class RecallView(Message):
 
 
 class DeliveryView(Message):
-    """One delivery as the origin knows it."""
+    """One delivery as the origin knows it; in a list of transfers without its receipts."""
 
     destination: SiteName
     state: Text

@@ -6,6 +6,7 @@ so may recall it, may look at it. Everything else does not exist for them.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from carnet.encoding import JsonValue
 from carnet.entries import EntryType
@@ -55,7 +56,8 @@ class Transfers:
     ) -> TransferList:
         """Return transfers this identity may see, newest first; `before` is the `next` of the page before.
 
-        A page of somebody who sees transfers of others because they may approve them can have fewer than `limit`.
+        A page of somebody who sees transfers of others because they may approve them can have fewer than `limit`. Receipts
+        are left to `show`: a page of them would be made and sent for one that is read.
         """
 
         def read(tx: Transaction) -> TransferList:
@@ -67,7 +69,7 @@ class Transfers:
             page = records[:limit]
             cursor = f"{format_time(page[-1].created_at)}|{page[-1].id}" if len(records) > limit else None
             shown = [one for one in page if sees_all or one.sender == identity or self._may_approve(known, one)]
-            return TransferList(transfers=tuple(self._view(tx, record) for record in shown), next=cursor)
+            return TransferList(transfers=tuple(self._view(tx, record, receipts=False) for record in shown), next=cursor)
 
         return await self._services.catalog.read(read)
 
@@ -137,7 +139,8 @@ class Transfers:
             raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} that you may see")
         return record
 
-    def _view(self, tx: Transaction, record: TransferRecord) -> TransferView:
+    def _view(self, tx: Transaction, record: TransferRecord, *, receipts: bool = True) -> TransferView:
+        show = partial(_delivery_view, tx, self._services, receipts=receipts)
         return TransferView(
             transfer=record.id,
             role=record.role,
@@ -159,7 +162,7 @@ class Transfers:
             bytes_received=record.bytes_received,
             outcome=record.outcome,
             reasons=_reasons(record.reasons),
-            deliveries=tuple(_delivery_view(tx, self._services, delivery) for delivery in tx.deliveries(record.id)),
+            deliveries=tuple(show(delivery) for delivery in tx.deliveries(record.id)),
             recall=own_recall(tx, self._services, record),
         )
 
@@ -185,9 +188,9 @@ def _jobs_to_retry(record: TransferRecord, deliveries: "list[DeliveryRecord]") -
     return jobs
 
 
-def _delivery_view(tx: Transaction, services: Services, delivery: DeliveryRecord) -> DeliveryView:
+def _delivery_view(tx: Transaction, services: Services, delivery: DeliveryRecord, *, receipts: bool) -> DeliveryView:
     def receipt(kind: ReceiptKind) -> dict[str, object] | None:
-        body = tx.document(delivery.transfer, documents.receipt_name(kind, delivery.destination))
+        body = None if not receipts else tx.document(delivery.transfer, documents.receipt_name(kind, delivery.destination))
         return None if body is None else dict(documents.envelope_json(body))
 
     return DeliveryView(

@@ -89,7 +89,7 @@ async def message(exchange: Exchange) -> web.StreamResponse:
 
 
 async def list_transfers(exchange: Exchange) -> web.StreamResponse:
-    """GET /v1/transfers: transfers, newest first; query `state` (repeatable), `limit`, `before`."""
+    """GET /v1/transfers: transfers without receipts, newest first; query `state` (repeatable), `limit`, `before`."""
     query = exchange.query("state", "limit", "before")
     found = await exchange.gateway.transfers.list(
         exchange.caller, states=tuple(query.get("state", ())), limit=page_size(query), before=one(query, "before")

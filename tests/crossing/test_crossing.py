@@ -55,6 +55,20 @@ async def test_the_origin_holds_both_receipts_signed_by_the_destination(world: W
         assert (receipt.kind, receipt.site, receipt.waybill) == (kind, "eu", result.view.waybill_digest)
 
 
+async def test_a_list_of_transfers_leaves_the_receipts_to_the_one_that_is_asked_for(world: World, tmp_path: Path) -> None:
+    result = await world.push(f"file:{noise(tmp_path / 'a', 1000)}", "eu:app:v1")
+
+    from agent.session import open_session
+
+    async with open_session(world.us.agent) as session:
+        [listed] = (await session.client.list()).transfers
+
+    [delivery] = result.view.deliveries
+    assert listed == result.view.model_copy(
+        update={"deliveries": (delivery.model_copy(update={"stored_receipt": None, "delivered_receipt": None}),)}
+    )
+
+
 async def test_the_next_version_sends_only_what_is_new(world: World, tmp_path: Path) -> None:
     data = random.Random(1).randbytes(8_000_000)
     (tmp_path / "v1").write_bytes(data)
