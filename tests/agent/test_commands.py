@@ -45,7 +45,7 @@ def start(directory: Path) -> tuple["subprocess.Popen[str]", dict[str, str]]:
 
 def stop(process: "subprocess.Popen[str]") -> None:
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def announced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     first = directory.parent / "first.bin"
     first.write_bytes(b"there from the start")
     subprocess.run(
-        [BIN / "carnet", "--config", announced["config"], "push", f"file:{first}", "there:v1", "-q"], check=True, timeout=30
+        [BIN / "carnet", "--config", announced["config"], "push", f"file:{first}", "there:v1", "-q"], check=True, timeout=60
     )
     yield announced
     stop(process)
@@ -293,7 +293,7 @@ def test_a_push_that_is_told_to_stop_says_so_with_its_status(announced: dict[str
             assert process.stderr is not None
             assert process.stderr.readline()  # its first progress
             process.send_signal(number)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
 

@@ -117,7 +117,7 @@ async def test_a_site_with_a_wrong_clock_signs_no_revocation_set_and_ends_no_tra
     await world.us.stop()
     world.us.clock = WrongClock(BY[side])
     await world.us.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await hears_that_its_clock_is_wrong(world.us, BY[side]):
             await asyncio.sleep(0.2)
     await world.us.stop()

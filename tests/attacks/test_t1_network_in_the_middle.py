@@ -131,7 +131,7 @@ async def answer_of(site: LiveSite, context: ssl.SSLContext | None, request: byt
     try:
         reader, writer = await asyncio.open_connection("localhost", port, ssl=context, server_hostname=name)
         writer.write(said)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             data = await reader.read(65_536)
         writer.close()
     except OSError:

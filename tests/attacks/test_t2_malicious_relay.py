@@ -235,12 +235,12 @@ async def test_what_is_withdrawn_is_deleted_at_the_relay_that_holds_it(
     async with lied_to(two_routes, tmp_path / "world", monkeypatch, Delays(), relay_s=600.0) as world:
         relay = world.relays["sg"]
         result = await world.push(f"file:{source}", "eu:app:v1", wait=Wait.DECIDED)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(relay.stored()) < 2:
                 await asyncio.sleep(0)
         async with open_session(world.us.agent, connections=1) as session:
             await session.client.cancel(result.view.transfer)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.stored():
                 await asyncio.sleep(0)
 

@@ -78,7 +78,7 @@ async def test_the_agent_whose_signing_key_was_revoked_is_told_so_at_its_own_sit
 
 async def until_eu_has_key(world: World, number: int) -> None:
     """Return once an agent of us would seal to this KEM key of eu."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with open_session(world.us.agent, connections=1) as session:
                 try:

@@ -261,7 +261,7 @@ class World:
         async with open_session((site or self.us).agent, connections=1) as session:
             return await session.client.show(TransferId(transfer))
 
-    async def until(self, transfer: str, is_done: Callable[[TransferView], bool], timeout_s: float = 20) -> TransferView:
+    async def until(self, transfer: str, is_done: Callable[[TransferView], bool], timeout_s: float = 60) -> TransferView:
         """Return the first view of a transfer for which `is_done`."""
         from carnet.identifiers import TransferId
 
@@ -283,7 +283,7 @@ async def push_in(session: Session, source: Path | str, target: str, **changes: 
         tag=Tag(pieces[-1]),
         declarations=Declarations.model_validate(said),
         wait=Wait.DELIVERED,
-        timeout_s=30,
+        timeout_s=60,
     )
     opened = open_source(str(source), kind=None if kind is None else ArtifactKind(kind))
     return await run_push(session, opened, replace(order, **changes), progress)
@@ -361,7 +361,7 @@ async def _running(root: Path, *, start: bool = True) -> AsyncIterator[World]:
 async def know_each_other(world: World, ends: Collection[SiteName] | None = None) -> None:
     """Return once us knows the KEM keys of `ends` (us and eu) and every revocation set; others get ours with what us sends."""
     ends = {world.us.name, world.eu.name} if ends is None else set(ends)
-    async with asyncio.timeout(20), open_session(world.us.agent, connections=1) as session:
+    async with asyncio.timeout(60), open_session(world.us.agent, connections=1) as session:
         while True:
             response = await session.client.trust()
             known = {KemStatement.read_unverified(parse_envelope(one)).site for one in response.kem_statements}

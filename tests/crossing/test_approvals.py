@@ -355,7 +355,7 @@ async def test_a_hold_that_nobody_satisfies_expires_with_its_own_reason(cold_wor
 
 async def begun(site, transfer):
     """Return once a sending of the key was begun."""
-    async with asyncio.timeout(20), open_site(site.directory) as opened_site:
+    async with asyncio.timeout(60), open_site(site.directory) as opened_site:
         while await opened_site.catalog.read(lambda tx: tx.document(transfer, documents.key_sent_name("eu"))) is None:
             await asyncio.sleep(0.01)
 

@@ -42,7 +42,7 @@ async def expire_bundle(world: World, in_minutes: int) -> None:
             }
         )
         await site.trust.import_bundle(short.sign(SigningKey(bytes(range(32)))).encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with open_session(world.us.agent, connections=1) as session:
                 if session.bundle.version == short.version:

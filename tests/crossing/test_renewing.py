@@ -43,7 +43,7 @@ async def test_cas_and_kem_keys_are_renewed_under_load_and_every_push_is_deliver
             await _renew_ca(site.directory)
             await _rotate(site.directory)
         await import_cards(world)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while (after := await asyncio.to_thread(fetch_chain, world.us.settings.url))[1] == before[1]:
                 await asyncio.sleep(0.2)
         assert after[1].public_key() == before[1].public_key()

@@ -86,7 +86,7 @@ async def test_a_delivery_under_way_stops_when_its_originator_is_revoked(world: 
             deliveries = await site.catalog.read(lambda tx: tx.deliveries(result.view.transfer))
         return deliveries[0].state
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await state() != "offer-hold":
             await asyncio.sleep(0.1)
     async with open_site(world.eu.directory) as site:

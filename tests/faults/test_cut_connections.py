@@ -153,5 +153,5 @@ async def test_a_handshake_that_is_cut_anywhere_is_begun_again(us: LiveSite, tmp
 async def hello(site: LiveSite, port: int) -> None:
     """Ask the site one thing."""
     agent = site.agent.model_copy(update={"url": f"https://localhost:{port}"})
-    async with asyncio.timeout(20), open_session(agent, connections=1):
+    async with asyncio.timeout(60), open_session(agent, connections=1):
         pass

@@ -49,7 +49,7 @@ async def health(site: LiveSite) -> bytes:
 
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await is_so():
             await asyncio.sleep(0.01)
 

@@ -19,7 +19,7 @@ async def failing(strace: str, pid: int, calls: str, fault: str, *, path: Path |
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     said: list[str] = []
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await _attached(process, said)
         reading = asyncio.create_task(_drain(process))
         yield

@@ -93,7 +93,7 @@ def test_started_again_it_keeps_its_keys_and_serves_under_its_new_port(tmp_path)
 def test_a_second_one_on_the_same_directory_is_refused_as_busy(tmp_path):
     command = [str(Path(sys.executable).with_name("carnet-gateway")), "dev", str(tmp_path / "site")]
     with running(tmp_path / "site"):
-        second = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+        second = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
     assert (second.returncode, second.stdout) == (5, "")
     assert "another process serves the site" in second.stderr

@@ -88,7 +88,7 @@ async def test_a_destination_killed_in_the_middle_is_sent_only_what_it_misses(se
     source = noise(tmp_path / "source", SIZE)
     result = await border.world.push(f"file:{source}", "eu:app:v1", wait=Wait.DECIDED)
     assert eu.process is not None
-    await asyncio.wait_for(eu.process.wait(), 30)
+    await asyncio.wait_for(eu.process.wait(), 60)
     await eu.dead()
     await eu.start()
     view = await border.world.until(result.view.transfer, lambda one: one.deliveries[0].state == "delivered", 60)

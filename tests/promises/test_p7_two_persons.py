@@ -64,7 +64,7 @@ async def unwrapped_nothing(border: Border, transfer) -> None:
 
 async def visible(border: Border) -> None:
     """Return once eu shows an artifact."""
-    async with asyncio.timeout(20), open_session(border.eu.agent, connections=1) as session:
+    async with asyncio.timeout(60), open_session(border.eu.agent, connections=1) as session:
         while not (await session.client.artifacts(repository=None, after=None)).artifacts:
             await asyncio.sleep(0.01)
 

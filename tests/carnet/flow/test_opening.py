@@ -44,7 +44,7 @@ async def test_the_segments_of_later_parts_are_fetched_while_the_first_is_on_its
             await others_too.wait()
         return store.segments[segment]
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await open_parts(index, fetch, suite=1, writer_of=lambda part: Writer(part, []), progress=Progress())
 
     assert len(asked) == len(index.segments)

@@ -163,7 +163,7 @@ def test_what_was_acknowledged_survives_a_kill_of_the_process(tmp_path):
         asyncio.run(main())
         """
     )
-    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, timeout=30, check=False)
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, timeout=60, check=False)
     acknowledged = {int(line) for line in ended.stdout.split()}
     connection = sqlite3.connect(tmp_path / "catalog.sqlite")
     kept = {int(row[0]) for row in connection.execute("SELECT key FROM jobs")}

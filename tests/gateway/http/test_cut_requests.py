@@ -31,7 +31,7 @@ async def world(tmp_path):
 
 
 async def until(is_so):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not is_so():
             await asyncio.sleep(0.005)
 

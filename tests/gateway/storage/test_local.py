@@ -121,7 +121,7 @@ class TestLocal(BlobStoreContract):
         putting = [asyncio.create_task(store.put_if_absent(segment_of(piece), piece)) for piece in pieces]
         await gate.reached()
 
-        assert await asyncio.wait_for(store.get(SEGMENT), 20) == DATA
+        assert await asyncio.wait_for(store.get(SEGMENT), 60) == DATA
         assert not any(one.done() for one in putting)
         gate.open()
         assert await asyncio.gather(*putting) == [True] * len(pieces)
@@ -264,7 +264,7 @@ class TestFaults:
             """
         )
         ended = subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path / "store")], capture_output=True, text=True, timeout=15, check=False
+            [sys.executable, "-c", program, str(tmp_path / "store")], capture_output=True, text=True, timeout=60, check=False
         )
 
         assert ended.returncode == 1

@@ -18,7 +18,7 @@ KEY = SigningKey(bytes(range(32)))
 async def test_an_appended_entry_is_under_a_published_checkpoint_soon(site):
     async with site.running() as log:
         index = await site.append()
-        await asyncio.wait_for(log.checkpointed(index), 5)
+        await asyncio.wait_for(log.checkpointed(index), 60)
 
         checkpoint, note = log.checkpoint()
         assert checkpoint.size == 1
@@ -45,7 +45,7 @@ async def test_what_a_command_appended_beside_the_server_is_published_too(site, 
         await log.checkpointed(await site.append())
         await command.write(lambda tx: tx.append(EntryType.TRANSFER_DECLARED, {"transfer": "0" * 32, "size": 1}))
         command.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await (log.settled() if asks else log.checkpointed(1))
 
         assert log.checkpoint()[0].size == 2
@@ -63,10 +63,10 @@ async def test_a_catalog_that_is_busy_when_the_log_looks_is_looked_at_again(site
             raise Unavailable("E-BUSY", "another process holds the catalog")
 
         monkeypatch.setattr(site.catalog, "read", busy)
-        await asyncio.wait_for(looked.wait(), 20)
+        await asyncio.wait_for(looked.wait(), 60)
         monkeypatch.setattr(site.catalog, "read", read)
 
-        await asyncio.wait_for(log.checkpointed(await site.append()), 20)
+        await asyncio.wait_for(log.checkpointed(await site.append()), 60)
 
 
 async def test_many_appends_share_few_checkpoints(site):
@@ -88,7 +88,7 @@ async def test_what_was_appended_before_the_start_is_sequenced(site):
     await site.append(3)
 
     async with site.running() as log:
-        await asyncio.wait_for(log.checkpointed(2), 5)
+        await asyncio.wait_for(log.checkpointed(2), 60)
 
 
 @pytest.mark.parametrize("index", [0, 254, 255, 256, 257, 599])
