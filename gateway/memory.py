@@ -1,7 +1,8 @@
-"""What the allocator does with large pieces of memory: each is the system's own, and goes back to it at once when it is freed.
+"""What the allocator does with large pieces of memory: a segment is the system's own, and goes back to it at once when it is freed.
 
-The C library raises, by itself, the size from which it does that; after the first segment it would keep everything of the size of
-a TLS buffer, in pieces that fit nothing else. A crowd of connections then left a third more behind than it ever needed.
+The C library raises, by itself, the size from which it does that; after the first segments it would keep everything of their size,
+in pieces that fit nothing else. A crowd of connections then left a third more behind than it ever needed. What is read from TLS is
+smaller and is kept: uvloop takes 256 KiB for each record of 16 KiB, and a push of a GiB would have the system clear each of them.
 
 Rules:      1. where the C library is another, nothing is changed and nothing fails
 Source:     mallopt(3)
@@ -10,12 +11,15 @@ Source:     mallopt(3)
 import ctypes
 from typing import Final
 
-from carnet.limits import KIB
+from carnet.limits import KIB, MIB
 
+_M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
-LARGE_BYTES: Final = 256 * KIB
-"""What uvloop takes for the TLS of each connection; a segment is larger."""
+LARGE_BYTES: Final = 512 * KIB
+"""Less than a segment, more than uvloop takes to read from TLS."""
+_FREE_BYTES: Final = 2 * MIB
+"""What may lie free at the end of a heap before it goes back."""
 _ARENAS: Final = 2
 """Heaps that threads share; more let less be used again."""
 
@@ -26,4 +30,5 @@ def give_back_early() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)) and bool(mallopt(_M_ARENA_MAX, _ARENAS))
+    wanted = {_M_MMAP_THRESHOLD: LARGE_BYTES, _M_TRIM_THRESHOLD: _FREE_BYTES, _M_ARENA_MAX: _ARENAS}
+    return all(bool(mallopt(parameter, value)) for parameter, value in wanted.items())

@@ -22,7 +22,7 @@ from typing import Final
 from carnet.errors import Unavailable
 from carnet.flow.slots import ChangingSlots
 
-NEAR: Final = 4
+NEAR: Final = 8
 """Requests at once that keep a gateway busy which answers without delay."""
 FAR: Final = 24
 """The most, however far: what a gateway takes of one identity by default."""
