@@ -1,8 +1,8 @@
-"""What the allocator does with large pieces of memory: a segment is the system's own, and goes back to it at once when it is freed.
+"""What the allocator does with large pieces of memory: a segment is the system's own, and goes back to it when it is freed.
 
-The C library raises, by itself, the size from which it does that; after the first segments it would keep everything of their size,
-in pieces that fit nothing else. A crowd of connections then left a third more behind than it ever needed. What is read from TLS is
-smaller and is kept: uvloop takes 256 KiB for each record of 16 KiB, and a push of a GiB would have the system clear each of them.
+The C library raises, by itself, the size from which it does that; after the first segments it would keep everything of their
+size, in pieces that fit nothing else. A crowd of connections then left a third more behind than it ever needed. What is read from
+TLS is smaller and is kept: uvloop takes 256 KiB for each record of 16 KiB, and each of them would be cleared by the system.
 
 Rules:      1. where the C library is another, nothing is changed and nothing fails
 Source:     mallopt(3)
