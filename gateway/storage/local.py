@@ -23,6 +23,7 @@ from carnet.errors import CallerError, CarnetError, IntegrityError, NotFound, Un
 from carnet.identifiers import SegmentId
 from carnet.suites import SUITE_1, segment_id
 from gateway.batching import BatchThread, Item
+from gateway.descriptors import OUT_OF_FILES
 from gateway.storage.disk import SYSTEM_DISK, Disk
 from gateway.storage.durable import (
     Step,
@@ -245,18 +246,27 @@ class LocalBlobStore:
                 item.error = translate_disk_error(error, f"segment {item.work.final.name}")
         directories = list(dict.fromkeys(item.work.final.parent for item in batch))  # (2)
         if self._syncers is None or len(directories) == 1:
-            for directory in directories:
-                self._sync_directory(directory)
-            return
-        working = [self._syncers.submit(self._sync_directory, directory) for directory in directories]
-        wait(working)
-        for one in working:
-            one.result()
+            problems = [self._sync_directory(directory) for directory in directories]
+        else:
+            working = [self._syncers.submit(self._sync_directory, directory) for directory in directories]
+            wait(working)
+            problems = [one.result() for one in working]
+        problem_of = dict(zip(directories, problems, strict=True))
+        for item in batch:
+            item.error = item.error or problem_of[item.work.final.parent]
 
-    def _sync_directory(self, directory: Path) -> None:
+    def _sync_directory(self, directory: Path) -> Unavailable | None:
+        """Sync a directory; return the error if it could not even be opened: then no sync failed, and who comes again has one."""
         self._step("directory-sync")
-        sync_directory(directory, self._disk)
+        try:
+            sync_directory(directory, self._disk)
+        except SyncFailure as failure:
+            cause = failure.__cause__
+            if isinstance(cause, OSError) and cause.errno in OUT_OF_FILES:
+                return Unavailable("E-BUSY", f"no open file left for directory {directory.name} of the store", limit="open_files")
+            raise
         self._step("directory-synced")
+        return None
 
     def _name(self, placement: _Placement) -> bool:
         """Give a staged file its name. Only this thread gives names, so looking first and renaming then is no race."""

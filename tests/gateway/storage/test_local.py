@@ -177,6 +177,29 @@ class TestFaults:
         assert isinstance(await putting, SyncFailure), "the process must end, whoever has lost interest"
         store.close()
 
+    async def test_a_directory_that_finds_no_open_file_is_synced_when_the_put_comes_again(self, tmp_path):
+        class ShortOfFiles(SystemDisk):
+            refused = 0
+            synced: list[str] = []  # noqa: RUF012 - of this one test
+
+            def sync_directory(self, directory):
+                if directory.name == SEGMENT[3:5] and not self.refused:
+                    self.refused += 1
+                    raise OSError(errno.EMFILE, "Too many open files")
+                self.synced.append(directory.name)
+                super().sync_directory(directory)
+
+        disk = ShortOfFiles()
+        store = LocalBlobStore(tmp_path / "short", disk=disk)
+        with pytest.raises(Unavailable) as told:
+            await store.put_if_absent(SEGMENT, DATA)
+        assert told.value.code == "E-BUSY"
+        assert SEGMENT[3:5] not in disk.synced
+
+        assert await store.put_if_absent(SEGMENT, DATA) is False
+        assert disk.synced[-1] == SEGMENT[3:5]
+        store.close()
+
     async def test_nothing_acknowledged_is_lost_when_another_put_of_the_group_is_killed(self, tmp_path):
         for number in range(4, 16):
             directory = tmp_path / str(number)
