@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Most tests wait for disks and other processes, so three at a time suit two cores; `make test TEST_WORKERS=` runs one at a time.
 TEST_WORKERS ?= -n 3 --dist worksteal
 # A test out of time fails (`timeout` in pyproject.toml); one that does not end even then takes its worker with it, and says where it was.
-TEST_GUARD := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+TEST_GUARD := -o faulthandler_timeout=960 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-full check bench bench-quick fuzz fmt lint types arch docs pki

@@ -261,7 +261,7 @@ class World:
         async with open_session((site or self.us).agent, connections=1) as session:
             return await session.client.show(TransferId(transfer))
 
-    async def until(self, transfer: str, is_done: Callable[[TransferView], bool], timeout_s: float = 60) -> TransferView:
+    async def until(self, transfer: str, is_done: Callable[[TransferView], bool], timeout_s: float = 20) -> TransferView:
         """Return the first view of a transfer for which `is_done`."""
         from carnet.identifiers import TransferId
 
@@ -283,7 +283,7 @@ async def push_in(session: Session, source: Path | str, target: str, **changes: 
         tag=Tag(pieces[-1]),
         declarations=Declarations.model_validate(said),
         wait=Wait.DELIVERED,
-        timeout_s=60,
+        timeout_s=30,
     )
     opened = open_source(str(source), kind=None if kind is None else ArtifactKind(kind))
     return await run_push(session, opened, replace(order, **changes), progress)

@@ -118,7 +118,7 @@ async def waiting(templates: Templates, tmp_path: Path) -> AsyncIterator[World]:
 async def stuck(world: World, source: Path) -> str:
     """Push, and return what the delivery says when no route is left."""
     result = await world.push(f"file:{source}", "eu:app:v1", wait=Wait.DECIDED, timeout_s=90)
-    view = await world.until(result.view.transfer, lambda one: "no route" in (one.deliveries[0].error or ""))
+    view = await world.until(result.view.transfer, lambda one: "no route" in (one.deliveries[0].error or ""), 60)
     assert view.deliveries[0].state == "retrying"
     return view.deliveries[0].error or ""
 

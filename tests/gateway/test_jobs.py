@@ -146,7 +146,9 @@ async def test_any_other_failure_is_kept_as_text_and_tried_again(catalog, failur
     assert await jobs_left(catalog) == {"x": (False, 1, text)}
 
 
-async def test_a_failed_job_that_is_queued_again_runs_at_once(catalog):
+async def test_a_failed_job_that_is_queued_again_runs_at_once(catalog, monkeypatch):
+    for wait in ("BACKOFF_ERROR_S", "BACKOFF_MAX_S"):
+        monkeypatch.setattr(f"gateway.jobs.{wait}", 3_600.0)
     handler = Recorder(count=2, failures=[CallerError("E-CONFIG", "no lane")])
     async with working(catalog, {"deliver": handler}):
         await queue(catalog, "x")

@@ -66,7 +66,7 @@ def require_sound(first: int, end: int) -> None:
     assert sum(one["pulled"] for one in found) > len(found) // 2, "hardly anything can be pulled"
 
 
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(900)
 def test_three_sites_keep_every_promise_through_two_hundred_storms():
     """I1 to I9 and the promises hold at every recovery and at the end; everything ends."""
     require_sound(0, SAMPLE)

@@ -103,7 +103,7 @@ async def test_what_comes_with_the_end_of_the_handshake_is_not_lost(tmp_path):
 
 async def test_a_server_that_stops_does_not_wait_for_handshakes(tmp_path):
     async with asyncio.timeout(60):
-        async with running(tmp_path, bounds=Bounds(handshake_s=60)) as world:
+        async with running(tmp_path, bounds=Bounds(handshake_s=3_600)) as world:
             wire = Wire(*await asyncio.open_connection("127.0.0.1", world.port))
             # Another one has been served, so that the first was taken in.
             await authenticated(world)

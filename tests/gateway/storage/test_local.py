@@ -178,26 +178,29 @@ class TestFaults:
         store.close()
 
     async def test_a_directory_that_finds_no_open_file_is_synced_when_the_put_comes_again(self, tmp_path):
+        synced = []
+
         class ShortOfFiles(SystemDisk):
-            refused = 0
-            synced: list[str] = []  # noqa: RUF012 - of this one test
+            files_left = True
 
             def sync_directory(self, directory):
-                if directory.name == SEGMENT[3:5] and not self.refused:
-                    self.refused += 1
+                if not self.files_left:
                     raise OSError(errno.EMFILE, "Too many open files")
-                self.synced.append(directory.name)
                 super().sync_directory(directory)
+                synced.append(directory)
 
         disk = ShortOfFiles()
-        store = LocalBlobStore(tmp_path / "short", disk=disk)
+        store = LocalBlobStore(tmp_path / "short" / "store", disk=disk)
+        shard = path_of(tmp_path / "short", SEGMENT).parent
+        disk.files_left = False
         with pytest.raises(Unavailable) as told:
             await store.put_if_absent(SEGMENT, DATA)
-        assert told.value.code == "E-BUSY"
-        assert SEGMENT[3:5] not in disk.synced
+        assert (told.value.code, told.value.limit) == ("E-BUSY", "open_files")
+        assert shard not in synced
 
+        disk.files_left = True
         assert await store.put_if_absent(SEGMENT, DATA) is False
-        assert disk.synced[-1] == SEGMENT[3:5]
+        assert synced[-1] == shard
         store.close()
 
     async def test_nothing_acknowledged_is_lost_when_another_put_of_the_group_is_killed(self, tmp_path):
