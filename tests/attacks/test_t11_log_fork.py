@@ -15,7 +15,8 @@ from gateway.offline import open_site
 from gateway.settings import GatewaySettings
 from gateway.sitedir import hold_site
 from tests.attacks.parties import noise
-from tests.crossing.sites import LiveSite, World, free_port
+from tests.crossing.ports import free_port
+from tests.crossing.sites import LiveSite, World
 from tests.promises.border import verified_log
 
 

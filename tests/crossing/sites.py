@@ -6,7 +6,6 @@ enrolled agents); each test gets a copy of it and runs it.
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -39,6 +38,7 @@ from gateway.ports import Clock
 from gateway.proposals import Change, parse_lane, propose, read_card, sign_proposal, unsigned
 from gateway.settings import GatewaySettings, Limits, Telemetry, Timeouts, load_settings
 from gateway.sitedir import SitePaths
+from tests.crossing.ports import free_port
 
 LANE = LaneName("us-eu")
 ROOT_KEY = SigningKey(bytes(range(32)))
@@ -368,12 +368,3 @@ async def know_each_other(world: World, ends: Collection[SiteName] | None = None
             if known >= ends and len(response.revocations) == len(world.sites):
                 return
             await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -11,7 +11,8 @@ from agent.push import Wait
 from carnet.errors import CallerError, CapacityError, NotFound
 from gateway.settings import Telemetry
 from tests.attacks.parties import noise
-from tests.crossing.sites import LiveSite, World, free_port
+from tests.crossing.ports import free_port
+from tests.crossing.sites import LiveSite, World
 
 CANARY = "canary-9f2d"
 

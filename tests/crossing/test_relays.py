@@ -19,7 +19,8 @@ from gateway import assembly
 from gateway.settings import Limits
 from tests.agent.layouts import blobs_of, simple_image
 from tests.attacks.parties import gateway_client
-from tests.crossing.sites import ROOTS, LiveSite, World, free_port, world_from
+from tests.crossing.ports import free_port
+from tests.crossing.sites import ROOTS, LiveSite, World, world_from
 from tests.crossing.templates import ROUTES, Templates
 from tests.crossing.test_crossing import noise
 from tests.promises.border import verified_log

@@ -17,7 +17,8 @@ from carnet.flow.link import Timeouts
 from carnet.flow.progress import Progress
 from carnet.identifiers import Repository, Tag
 from gateway.settings import Telemetry
-from tests.crossing.sites import LiveSite, free_port, push_in, world_from
+from tests.crossing.ports import free_port
+from tests.crossing.sites import LiveSite, push_in, world_from
 
 ONCE = Timeouts(retry_s=0.0)
 PATIENT = Timeouts(retry_s=30.0)

@@ -9,7 +9,8 @@ import pytest
 
 from agent.session import open_session
 from gateway.settings import Telemetry
-from tests.crossing.sites import World, free_port, world_from
+from tests.crossing.ports import free_port
+from tests.crossing.sites import World, world_from
 from tests.faults.alone import gauge, pull_in
 from tests.faults.cutting import Cut, Double, Place, double_of, gateway_context, sampled
 from tests.promises.border import verified_log

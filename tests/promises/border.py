@@ -18,7 +18,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from carnet.identifiers import SegmentId, SiteName
-from tests.crossing.sites import LiveSite, World, free_port
+from tests.crossing.ports import free_port
+from tests.crossing.sites import LiveSite, World
 
 ROOT = Path(__file__).parents[2]
 _PIECE = 65_536
