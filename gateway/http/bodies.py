@@ -9,7 +9,7 @@ Rules:      1. what is longer than the route allows is refused before it is read
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestPayloadError
@@ -19,6 +19,7 @@ from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, SEGMENT_BYTES_MAX
 from gateway.http.admission import SEGMENT_COST_BYTES, Admission
 from gateway.http.bounds import Bounds
+from gateway.http.connections import Connection
 from gateway.http.problems import SERVER
 
 _PIECE_BYTES: Final = 256 * KIB
@@ -46,19 +47,31 @@ async def read_body(request: web.BaseRequest, bytes_max: int, bounds: Bounds) ->
 
 
 async def read_into(request: web.BaseRequest, buffer: bytearray, length: int, bounds: Bounds) -> None:
-    """Fill the first `length` bytes of `buffer` with the body, whose Content-Length is `length`; raises like `read_body`."""
+    """Fill the first `length` bytes of `buffer` with the body, whose Content-Length is `length`; raises like `read_body`.
+
+    What the parser has of it is copied; the rest goes from TLS into `buffer` at once.
+    """
+    await _continue(request)
+    connection, content, view = cast("Connection", request.protocol), request.content, memoryview(buffer)
+    start = asyncio.get_running_loop().time()
     received = 0
-
-    def take(piece: bytes) -> None:
-        nonlocal received
-        if received + len(piece) > length:
-            raise PeerError("E-REQUEST", f"the body is longer than its Content-Length of {length}")
-        buffer[received : received + len(piece)] = piece
-        received += len(piece)
-
-    await _receive(request, bounds, take)
+    try:
+        while piece := content.read_nowait():
+            view[received : received + len(piece)] = piece
+            received += len(piece)
+        if not content.is_eof():
+            had = received
+            received += await connection.intake.fill(
+                view[received:length], lambda more: start + bounds.body_deadline_s(had + more)
+            )
+            if received == length:
+                connection.body_taken(content)
+    except TimeoutError as late:
+        raise _too_slow(received + late.args[0], bounds) from None
+    except (RequestPayloadError, OSError):
+        raise _broke_off(received) from None
     if received != length:
-        raise PeerError("E-REQUEST", f"the body ended early: got {received} bytes, expected {length}")
+        raise _broke_off(received)
 
 
 async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[bytes], None]) -> None:
@@ -75,12 +88,18 @@ async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[byt
                 take(piece)
                 deadline.reschedule(start + bounds.body_deadline_s(received))
     except TimeoutError:
-        problem = (
-            f"the request body was cut after {received} bytes: slower than body_bytes_per_s_min ({bounds.body_bytes_per_s_min})"
-        )
-        raise Unavailable("E-BUSY", problem) from None
+        raise _too_slow(received, bounds) from None
     except (RequestPayloadError, OSError):
-        raise PeerError("E-REQUEST", f"the request body broke off after {received} bytes") from None
+        raise _broke_off(received) from None
+
+
+def _too_slow(received: int, bounds: Bounds) -> Unavailable:
+    slower = f"slower than body_bytes_per_s_min ({bounds.body_bytes_per_s_min})"
+    return Unavailable("E-BUSY", f"the request body was cut after {received} bytes: {slower}")
+
+
+def _broke_off(received: int) -> PeerError:
+    return PeerError("E-REQUEST", f"the request body broke off after {received} bytes")
 
 
 async def _continue(request: web.BaseRequest) -> None:

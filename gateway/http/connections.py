@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.web_protocol import RequestPayloadError
 
 from carnet.errors import CapacityError, CarnetError, PeerError, Throttled
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB
 from gateway.http.bounds import Bounds
+from gateway.http.intake import SCRATCH_BYTES, Intake
 from gateway.http.problems import problem_response
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
@@ -43,11 +46,13 @@ class _SecureTransport(Protocol):
 class Connection(web.RequestHandler):
     """One connection; owned by the event loop, counted by its `ConnectionServer`."""
 
-    __slots__ = ("_bounds", "_header_timer", "_held", "_owner", "_server", "leaf")
+    __slots__ = ("_bounds", "_header_timer", "_held", "_owner", "_server", "intake", "leaf")
 
     def __init__(self, server: "ConnectionServer", bounds: Bounds, **settings: Any) -> None:
         """`settings` are aiohttp's own."""
         super().__init__(server, **settings)
+        self.intake = Intake(self, server.scratch)
+        """Where its bytes come from."""
         self._bounds = bounds
         self._server = server
         self._header_timer: asyncio.TimerHandle | None = None
@@ -89,6 +94,24 @@ class Connection(web.RequestHandler):
             self._stop_header_timer()
         elif self._header_timer is None and self._is_idle():
             self._start_header_timer()
+
+    def body_taken(self, content: StreamReader) -> None:
+        """Be told that the whole rest of the body of `content` was taken past the parser, which waits for it in vain.
+
+        So the next request has a parser of its own: that of aiohttp cannot be told.
+        """
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
+        content.feed_eof()
 
     @property
     def owner(self) -> SpiffeId | None:
@@ -161,6 +184,8 @@ class ConnectionServer(web.Server):
         self._ended: asyncio.Event | None = None
         self.transports: set[asyncio.Transport] = set()
         """Every transport that is not lost yet; kept by the connections."""
+        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        """Where bytes are between TLS and the parser of their connection."""
 
     @property
     def open_connections(self) -> int:
@@ -215,7 +240,7 @@ class ConnectionServer(web.Server):
         if self._ended is not None and not self.transports:
             self._ended.set()
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> Intake:  # type: ignore[override] # aiohttp's own returns what we have behind it
         """Return the protocol object of a new connection."""
         return Connection(
             self,
@@ -229,4 +254,4 @@ class ConnectionServer(web.Server):
             max_headers=HEADERS_MAX,
             auto_decompress=False,
             access_log=None,
-        )
+        ).intake

@@ -1,0 +1,108 @@
+"""The way of a connection's bytes in: to the parser of HTTP, or, for the body of a segment, from TLS into its buffer at once.
+
+The parser would make an object of every piece of a body, and its reader would copy it a second time; a segment is a megabyte.
+
+Rules:      1. only a body whose length is known is taken past the parser, and never a byte more than that
+            2. a body that was not taken whole leaves its parser waiting for the rest, so no byte of it is ever read as a request
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from carnet.limits import KIB
+
+SCRATCH_BYTES: Final = 64 * KIB
+"""Bytes that go to the parser at once, which it takes before the loop goes on: so all connections share them."""
+
+
+class _Bytes(Protocol):
+    """What an intake serves: the protocol of the connection, as aiohttp has it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
+    def connection_lost(self, exc: BaseException | None, /) -> None: ...
+    def data_received(self, data: bytes, /) -> None: ...
+    def eof_received(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class _Body:
+    """A body on its way in."""
+
+    __slots__ = ("ended", "filled", "view")
+
+    def __init__(self, view: memoryview, ended: "asyncio.Future[None]") -> None:
+        self.view = view
+        self.filled = 0
+        self.ended = ended
+
+
+class Intake(asyncio.BufferedProtocol):
+    """One connection's; owned by the event loop."""
+
+    __slots__ = ("_body", "_connection", "_scratch")
+
+    def __init__(self, connection: _Bytes, scratch: memoryview) -> None:
+        """Serve `connection`; `scratch` is a buffer of `SCRATCH_BYTES` for all connections of the event loop."""
+        self._connection = connection
+        self._scratch = scratch
+        self._body: _Body | None = None
+
+    async def fill(self, view: memoryview, deadline: Callable[[int], float]) -> int:
+        """Fill `view` with the next bytes of the connection, unparsed; return how many came: fewer if the connection was lost.
+
+        `deadline` gives, for how many of them have come, the time of the loop's clock at which they are given up.
+
+        Raises:
+            TimeoutError: they came too slowly; its argument is how many came.
+        """
+        loop = asyncio.get_running_loop()
+        self._body = body = _Body(view, loop.create_future())
+        try:
+            while not body.ended.done():
+                left_s = deadline(body.filled) - loop.time()
+                if left_s <= 0:
+                    raise TimeoutError(body.filled)
+                await asyncio.wait((body.ended,), timeout=left_s)
+            return body.filled
+        finally:
+            self._body = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go; asked by the transport."""
+        del sizehint
+        body = self._body
+        return self._scratch if body is None or body.ended.done() else body.view[body.filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Be told by the transport that so many bytes are there."""
+        body = self._body
+        if body is None or body.ended.done():
+            self._connection.data_received(bytes(self._scratch[:nbytes]))
+            return
+        body.filled += nbytes
+        if body.filled == len(body.view):
+            body.ended.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Pass on."""
+        self._connection.connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End a body that is on its way, and pass on."""
+        if self._body is not None and not self._body.ended.done():
+            self._body.ended.set_result(None)
+        self._connection.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Pass on: None has the transport close itself."""
+        self._connection.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass on."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on."""
+        self._connection.resume_writing()
