@@ -22,7 +22,7 @@ STATEMENT_BYTES_MAX: Final = 1 * MIB
 TRUST_BUNDLE_BYTES_MAX: Final = 4 * MIB
 """A trust bundle's envelope."""
 
-SEGMENT_RAW_BYTES_TARGET: Final = 1 * MIB
+SEGMENT_RAW_BYTES_TARGET: Final = 2 * MIB
 """New plaintext after which a segment closes."""
 SEGMENT_RAW_BYTES_MAX: Final = SEGMENT_RAW_BYTES_TARGET + 128 * KIB
 """Most plaintext in a segment: the target, passed by at most one chunk of the largest size."""

@@ -47,7 +47,7 @@ class Row:
 
 def row_capacity(sizes: ChunkSizes) -> int:
     """Return how many chunks a row holds; a segment closes when it has that many."""
-    return 2 * SEGMENT_RAW_BYTES_TARGET // sizes.average
+    return SEGMENT_RAW_BYTES_TARGET // sizes.average
 
 
 def row_bytes(capacity: int) -> int:
@@ -112,7 +112,7 @@ def _length(payload: bytes, at: int) -> int:
 
 def _problem(row: Row, capacity: int) -> str | None:
     """Return which rule a row breaks, or None."""
-    longest = ChunkSizes(2 * SEGMENT_RAW_BYTES_TARGET // capacity).maximum
+    longest = ChunkSizes(SEGMENT_RAW_BYTES_TARGET // capacity).maximum
     if not 1 <= len(row.chunks) <= capacity:
         return f"{len(row.chunks)} chunks, expected 1 to {capacity}"
     if any(len(chunk_id) != CHUNK_ID_BYTES or not 1 <= length <= longest for chunk_id, length in row.chunks):

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.names import shown
@@ -27,6 +27,7 @@ from agent.sinks.staging import (
     temporary_beside,
     write_all,
 )
+from agent.sinks.syncing import Syncing
 from carnet.encoding import JsonValue, canonical, parse_object
 from carnet.errors import CallerError, InternalError, PeerError
 from carnet.limits import MANIFEST_BYTES_MAX
@@ -50,6 +51,7 @@ class LayoutSink:
         self._blobs: list[str] = []
         self._listed: list[KeptPart] = []  # root and referrers: their entries need what they say
         self._writer: _BlobWriter | None = None  # the last one given out; its file must not stay open
+        self._syncing = Syncing()
         with sink_errors(path):
             if not self._is_absent():
                 self._read_index()
@@ -77,13 +79,14 @@ class LayoutSink:
             descriptor = os.open(f"{self._tree}/{_BLOBS}/{name}", flags, 0o666)
         if kept is not None:
             self._listed.append(kept)
-        self._writer = _BlobWriter(head, descriptor, self._path, kept)
+        self._writer = _BlobWriter(head, descriptor, self._path, kept, self._syncing)
         return self._writer
 
     def commit(self) -> None:
         """Put blobs and entries in place, durably."""
         entries = self._entries()
         with sink_errors(self._path):
+            self._syncing.end()
             sync_directory(f"{self._tree}/{_BLOBS}")
             if self._is_absent() and self._create(entries):
                 self._remove_stage()
@@ -99,6 +102,8 @@ class LayoutSink:
 
     def abort(self) -> None:
         """Remove the staging directory."""
+        with suppress(OSError):
+            self._syncing.end()
         if self._writer is not None:
             self._writer.release()
         self._remove_stage()
@@ -190,8 +195,9 @@ class LayoutSink:
 class _BlobWriter(CountedWriter):
     """Writes one blob to its own file, and keeps a copy where one is wanted."""
 
-    def __init__(self, head: PartHead, descriptor: int, what: str, kept: KeptPart | None) -> None:
+    def __init__(self, head: PartHead, descriptor: int, what: str, kept: KeptPart | None, syncing: Syncing) -> None:
         super().__init__(head, self._take_piece)
+        self._syncing = syncing
         self._descriptor: int | None = descriptor
         self._what = what
         self._copy = None if kept is None else kept.writer()
@@ -202,17 +208,15 @@ class _BlobWriter(CountedWriter):
             self._copy.write(data)
         with sink_errors(self._what):
             write_all(self._descriptor, data)
+            self._syncing.written(self._descriptor, len(data))
 
     def close(self) -> None:
-        """Sync and close the file."""
+        """Have the file synced and closed."""
         if self._descriptor is None:
             return
-        try:
-            super().close()
-            with sink_errors(self._what):
-                os.fsync(self._descriptor)
-        finally:
-            self.release()
+        super().close()
+        descriptor, self._descriptor = self._descriptor, None
+        self._syncing.close(descriptor)
 
     def release(self) -> None:
         """Close the file as it is; idempotent."""

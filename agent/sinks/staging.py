@@ -3,6 +3,7 @@
 Rules:      1. a temporary lies beside its final name and is called `.carnet-<random>`  2. content is synced before the rename,
             the directory after it  3. only a regular file is ever replaced, never a device, a link or a directory
             4. blocks of zeros are not written: they are holes, and read as zeros
+            5. what is large is synced while it is written, so that the end does not wait for all of it
 """
 
 import errno
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from agent.names import shown
 from agent.ports import PartHead
+from agent.sinks.syncing import Syncing
 from carnet.errors import CallerError, CapacityError, IntegrityError, Unavailable
 from carnet.limits import KIB
 
@@ -118,6 +120,7 @@ class StagedFile:
         self._path = path
         self._temporary = temporary_beside(path)
         self._size = 0
+        self._syncing = Syncing()
         with sink_errors(path):
             self._descriptor: int | None = os.open(
                 self._temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
@@ -128,12 +131,14 @@ class StagedFile:
         assert self._descriptor is not None, "written after it was published"  # noqa: S101 - a defect of ours, not an input
         with sink_errors(self._path):
             write_sparse(self._descriptor, self._size, data)
-        self._size += len(data)
+            self._size += len(data)
+            self._syncing.written(self._descriptor, len(data))
 
     def publish(self) -> None:
         """Give the file its final name, durably."""
         assert self._descriptor is not None, "published twice"  # noqa: S101 - a defect of ours, not an input
         with sink_errors(self._path):
+            self._syncing.end()
             os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)
             os.close(self._descriptor)
@@ -144,6 +149,8 @@ class StagedFile:
 
     def discard(self) -> None:
         """Remove the temporary; idempotent, without effect after `publish`."""
+        with suppress(OSError):
+            self._syncing.end()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -30,7 +30,7 @@ from carnet.segment import SegmentOpener
 from carnet.suites import segment_id
 
 _AHEAD: Final = 6
-_KEPT: Final = 16
+_KEPT: Final = 8
 _WRITTEN_AT_ONCE: Final = MIB
 """Bytes of small slices that go to the writer in one call; more would let no segment go while the next could be fetched."""
 

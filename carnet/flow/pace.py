@@ -22,9 +22,9 @@ from typing import Final
 from carnet.errors import Unavailable
 from carnet.flow.slots import ChangingSlots
 
-NEAR: Final = 8
+NEAR: Final = 6
 """Requests at once that keep a gateway busy which answers without delay."""
-FAR: Final = 24
+FAR: Final = 16
 """The most, however far: what a gateway takes of one identity by default."""
 _ONE_MORE_S: Final = 0.008
 """Of the quickest answer's time, for each request at once: at a round trip of 200 ms, 24 segments of a MiB are 60 MiB/s."""

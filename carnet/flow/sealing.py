@@ -39,8 +39,8 @@ from carnet.rows import Row, row_capacity, seal_row
 from carnet.segment import SegmentSealer, open_segment
 from carnet.suites import CHUNK_ID_BYTES, KEY_BYTES, NONCE_BYTES, segment_id
 
-_OPEN_MAX: Final = 3
-_SEALED_MAX: Final = 6
+_OPEN_MAX: Final = 2
+_SEALED_MAX: Final = 3
 _SEALERS: Final = 2
 Result = TypeVar("Result")
 

@@ -21,7 +21,7 @@ from gateway.http.bounds import Bounds
 
 Holder = SpiffeId | None
 """Who asks; None stands for everybody without a certificate, together."""
-SEGMENT_COST_BYTES: Final = 2 * MIB
+SEGMENT_COST_BYTES: Final = 3 * MIB
 """What a segment on its way takes, measured: its buffer, and what TLS and the reader of its connection hold meanwhile."""
 _KNOWN_MAX: Final = 4_096
 
