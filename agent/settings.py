@@ -56,7 +56,7 @@ class AgentSettings(FileSettings):
     person_key: Path | None = None
     """The signing key of the person who works here, for `carnet approve` and `carnet reject`."""
     parallel: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Segments on their way at once; if not set, 4 to a gateway that is near, and up to 24 the farther it is."""
+    """Segments on their way at once; if not set, 6 to a gateway that is near, and up to 16 the farther it is."""
     limit_rate: Annotated[int, Field(ge=1), BeforeValidator(_check_rate)] | None = None
     """Most bytes sent each second, as a number or as in 50M."""
     cache_dir: Path | None = None

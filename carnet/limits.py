@@ -16,7 +16,7 @@ REQUEST_JSON_BYTES_MAX: Final = 1 * MIB
 ENROLL_BYTES_MAX: Final = 64 * KIB
 """Body of an enrolment: an invite, a certificate request, two public keys; nobody has to be known to send one."""
 COMMIT_BYTES_MAX: Final = 64 * MIB
-"""Body of a commit or a site's declare: holds the segment list, 37 bytes a segment in base64: about 1.2 TiB of content."""
+"""Body of a commit or a site's declare: holds the segment list, 37 bytes a segment in base64: about 2.4 TiB of content."""
 STATEMENT_BYTES_MAX: Final = 1 * MIB
 """One DSSE envelope with its payload."""
 TRUST_BUNDLE_BYTES_MAX: Final = 4 * MIB
@@ -26,7 +26,7 @@ SEGMENT_RAW_BYTES_TARGET: Final = 2 * MIB
 """New plaintext after which a segment closes."""
 SEGMENT_RAW_BYTES_MAX: Final = SEGMENT_RAW_BYTES_TARGET + 128 * KIB
 """Most plaintext in a segment: the target, passed by at most one chunk of the largest size."""
-SEGMENT_BYTES_MAX: Final = SEGMENT_RAW_BYTES_MAX + 64 * KIB
+SEGMENT_BYTES_MAX: Final = SEGMENT_RAW_BYTES_MAX + 128 * KIB
 """Most sealed bytes of a segment: incompressible plaintext, payload header, Padme (at most 3.2 %), header, tag."""
 
 INDEX_PAGE_RAW_BYTES_MAX: Final = 1 * MIB
@@ -56,7 +56,7 @@ MANIFESTS_MAX: Final = 2_000
 """Manifests reached from one artifact."""
 
 SLIP_SEGMENTS_MAX: Final = 8_192
-"""Segments of one routing slip: about 8 GiB; a passage has as many slips as it needs."""
+"""Segments of one routing slip: about 16 GiB; a passage has as many slips as it needs."""
 LETTER_BYTES_MAX: Final = 62 * MIB
 """A letter's envelope with its length field: padded and sealed it is still below COMMIT_BYTES_MAX."""
 

@@ -1,4 +1,4 @@
-"""The sealed container of about 1 MiB: the unit of transport and storage.
+"""The sealed container of about 2 MiB: the unit of transport and storage.
 
 Chunks are compressed together, padded, and encrypted as one message under a key used once. The header is public; everything
 else is behind the tag. Index pages use the same container with a magic of their own and more associated data.

@@ -4,7 +4,7 @@ It runs in one thread, since cutting and hashing a part are sequential; each ste
 has is not read. A chunk that a base, an earlier run or this run already has becomes a reference.
 
 Rules:      1. one pass over each byte read; the part's digest is computed in it  2. a new chunk is copied once, into its segment
-            3. a segment closes at about 1 MiB or at the row's capacity, so its row has one fixed length
+            3. a segment closes at about 2 MiB or at the row's capacity, so its row has one fixed length
 Layout:     place of a chunk: source (16 bits: 0 = this transfer, k = base k-1) | segment number (32) | chunk number (16)
 Spec:       docs/formats.md sections "Chunking", "Chunk ids", "Segments"
 """

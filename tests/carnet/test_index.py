@@ -255,7 +255,7 @@ def test_the_closure_digest_is_of_the_sorted_table() -> None:
         ({"chunk_lengths": array("I", [0, 30, 30])}, "length"),
         ({"chunk_lengths": array("I", [65_537, 1, 1]), "raw_length": 65_539}, "length"),
         ({"chunk_lengths": array("I", [1] * 129), "chunk_ids": bytes(16 * 129), "raw_length": 129}, "chunks"),
-        ({"chunk_lengths": array("I", [65_536] * 19), "chunk_ids": bytes(16 * 19), "raw_length": 19 * 65_536}, "raw bytes"),
+        ({"chunk_lengths": array("I", [65_536] * 35), "chunk_ids": bytes(16 * 35), "raw_length": 35 * 65_536}, "raw bytes"),
         ({"chunk_lengths": array("I"), "chunk_ids": b"", "raw_length": 0}, "chunks"),
         ({"id": SegmentId("s2-" + "0" * 64)}, "suite"),
     ],

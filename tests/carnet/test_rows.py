@@ -92,7 +92,7 @@ def test_every_damaged_byte_and_every_other_length_is_refused() -> None:
         Row(bytes(32), 10, ((bytes(15), 10),)),
         Row(bytes(31), 10, ((bytes(16), 10),)),
         Row(bytes(32), 129, ((bytes(16), 1),) * 129),
-        Row(bytes(32), 30 * 65536, ((bytes(16), 65536),) * 30),
+        Row(bytes(32), 40 * 65536, ((bytes(16), 65536),) * 40),
     ],
     ids=["no chunk", "sum", "empty chunk", "long chunk", "short id", "short key", "too many", "too much"],
 )

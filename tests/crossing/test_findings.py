@@ -194,7 +194,7 @@ class CarnetErrorForTest(Exception):
 
 
 async def test_a_changed_declaration_under_an_interrupted_push_is_the_one_that_counts(world: World, tmp_path: Path) -> None:
-    source = noise(tmp_path / "a", 4_000_000)
+    source = noise(tmp_path / "a", 8_000_000)
     async with open_session(world.us.agent) as session:
         first = await push_and_stop(session, 2, source, "eu:app:v1", declare={"classification": "public", "purpose": "deploy"})
         result, second = await push_recording(
@@ -220,7 +220,7 @@ async def test_fresh_works_when_there_is_a_base(world: World, tmp_path: Path) ->
 
 async def test_a_replaced_push_leaves_no_segment_behind(world: World, tmp_path: Path) -> None:
     async with open_session(world.us.agent) as session:
-        await push_and_stop(session, 3, noise(tmp_path / "a", 4_000_000), "app:v1")
+        await push_and_stop(session, 3, noise(tmp_path / "a", 8_000_000), "app:v1")
         await push_in(session, f"file:{noise(tmp_path / 'b', 1000, 2)}", "app:v1", fresh=True)
     await world.us.stop()
     async with open_site(world.us.directory) as site:

@@ -70,7 +70,7 @@ def noise(path: Path, size: int, seed: int = 1) -> Path:
 
 @pytest.mark.parametrize("limit", [0, 1, 5, 11])
 async def test_a_push_cut_after_any_segment_continues_and_sends_none_again(world: World, tmp_path: Path, limit: int) -> None:
-    source = noise(tmp_path / "a", 12_000_000)
+    source = noise(tmp_path / "a", 24_000_000)
     async with open_session(world.us.agent) as session:
         first = await push_and_stop(session, limit, source, "eu:app:v1")
         result, second = await push_recording(session, source, "eu:app:v1")
@@ -83,7 +83,7 @@ async def test_a_push_cut_after_any_segment_continues_and_sends_none_again(world
 
 
 async def test_another_machine_with_the_same_identity_continues(world: World, tmp_path: Path) -> None:
-    source = noise(tmp_path / "a", 6_000_000)
+    source = noise(tmp_path / "a", 12_000_000)
     async with open_session(world.us.agent) as session:
         first = await push_and_stop(session, 3, source, "eu:app:v1")
     shutil.copytree(world.us.agent_dir, tmp_path / "other-machine")
@@ -99,7 +99,7 @@ async def test_another_machine_with_the_same_identity_continues(world: World, tm
 
 
 async def test_a_gateway_that_was_killed_in_between_knows_what_it_acknowledged(world: World, tmp_path: Path) -> None:
-    source = noise(tmp_path / "a", 6_000_000)
+    source = noise(tmp_path / "a", 12_000_000)
     async with open_session(world.us.agent) as session:
         first = await push_and_stop(session, 3, source, "eu:app:v1")
     await world.us.stop()
@@ -113,11 +113,11 @@ async def test_a_gateway_that_was_killed_in_between_knows_what_it_acknowledged(w
 
 
 async def test_a_source_that_changed_in_between_is_pushed_as_it_is_now(world: World, tmp_path: Path) -> None:
-    source = noise(tmp_path / "a", 6_000_000)
+    source = noise(tmp_path / "a", 12_000_000)
     async with open_session(world.us.agent) as session:
         await push_and_stop(session, 4, source, "eu:app:v1")
         data = source.read_bytes()
-        source.write_bytes(data[:1_500_000] + b"changed" + data[1_600_000:])
+        source.write_bytes(data[:3_000_000] + b"changed" + data[3_100_000:])
         result, _ = await push_recording(session, source, "eu:app:v1")
     await world.pull(world.eu, "app:v1", f"file:{tmp_path / 'out'}")
 
@@ -126,7 +126,7 @@ async def test_a_source_that_changed_in_between_is_pushed_as_it_is_now(world: Wo
 
 
 async def test_a_push_that_was_committed_is_found_and_sends_nothing(world: World, tmp_path: Path) -> None:
-    source = noise(tmp_path / "a", 3_000_000)
+    source = noise(tmp_path / "a", 6_000_000)
     said = {"classification": "public", "purpose": "wait-at-release"}
     async with open_session(world.us.agent) as session:
         first, _ = await push_recording(session, source, "eu:app:v1", declare=said)
@@ -147,7 +147,7 @@ async def test_a_different_source_for_a_tag_that_waits_starts_a_transfer_of_its_
 
 
 async def test_fresh_begins_again_and_the_open_transfer_is_cancelled(world: World, tmp_path: Path) -> None:
-    source = noise(tmp_path / "a", 4_000_000)
+    source = noise(tmp_path / "a", 8_000_000)
     async with open_session(world.us.agent) as session:
         await push_and_stop(session, 2, source, "eu:app:v1")
         [before] = (await session.client.list(states=("receiving",))).transfers
@@ -161,7 +161,7 @@ async def test_fresh_begins_again_and_the_open_transfer_is_cancelled(world: Worl
 async def test_a_segment_right_after_a_cancellation_is_refused_and_none_of_its_bytes_stay(world: World, tmp_path: Path) -> None:
     body = random.Random(3).randbytes(100_000)
     async with open_session(world.us.agent) as session:
-        await push_and_stop(session, 2, noise(tmp_path / "a", 4_000_000), "eu:app:v1")
+        await push_and_stop(session, 2, noise(tmp_path / "a", 8_000_000), "eu:app:v1")
         [open_one] = (await session.client.list(states=("receiving",))).transfers
         before = len(world.us.stored())
         await session.client.cancel(open_one.transfer, "not this one")
@@ -173,7 +173,7 @@ async def test_a_segment_right_after_a_cancellation_is_refused_and_none_of_its_b
 
 
 async def test_a_source_that_changes_while_it_is_read_is_refused(world: World, tmp_path: Path) -> None:
-    source = noise(tmp_path / "a", 6_000_000)
+    source = noise(tmp_path / "a", 12_000_000)
 
     async with open_session(world.us.agent) as session:
         client = CuttingClient(session.client, 1_000_000, [])
@@ -193,7 +193,7 @@ async def test_a_source_that_changes_while_it_is_read_is_refused(world: World, t
 
 async def test_rows_are_gone_once_a_push_is_committed(world: World, tmp_path: Path) -> None:
     async with open_session(world.us.agent) as session:
-        result, _ = await push_recording(session, noise(tmp_path / "a", 2_000_000), "app:v1")
+        result, _ = await push_recording(session, noise(tmp_path / "a", 4_000_000), "app:v1")
         rows = [row async for row in session.client.rows(result.view.transfer)]
 
     assert rows == []
@@ -222,7 +222,7 @@ async def test_a_push_whose_tag_moved_on_meanwhile_follows_the_new_one(world: Wo
 
     await enroll(await invite_agent(world.us, "second"), tmp_path / "second", datetime.now(UTC))
     second = AgentSettings(url=world.us.settings.url, site=world.us.name, identity_dir=tmp_path / "second")
-    source = noise(tmp_path / "a", 4_000_000)
+    source = noise(tmp_path / "a", 8_000_000)
     async with open_session(world.us.agent) as session, open_session(second) as other:
         first = await push_and_stop(session, 2, source, "eu:app:v1")
         between = await push_in(other, f"file:{noise(tmp_path / 'b', 1000, 2)}", "eu:app:v1")

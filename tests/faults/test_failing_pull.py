@@ -15,7 +15,7 @@ from carnet.index import Index, Part
 from tests.carnet.flow.pipeline import ARTIFACT_KEY, TRANSFER, Progress, Store, parts_of, seal
 from tests.faults.leftovers import held
 
-CONTENTS = [random.Random(number).randbytes(1_500_000) for number in range(4)]
+CONTENTS = [random.Random(number).randbytes(3_000_000) for number in range(4)]
 
 
 class Breaking(Exception):

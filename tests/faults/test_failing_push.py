@@ -13,7 +13,7 @@ from carnet.identifiers import Digest
 from tests.carnet.flow.pipeline import MemoryPart, Progress, Reader, Store, base_of, parts_of, plan, seal
 from tests.faults.leftovers import Held, TrackedBuffers, held
 
-SIZE = 12_000_000
+SIZE = 28_000_000
 """More segments than the queues have places, so that every stage waits for the next when one of them fails."""
 SENDERS = 2
 
@@ -215,7 +215,7 @@ async def test_a_base_that_is_being_fetched_when_a_sender_raises_is_not_fetched_
         raise Breaking
 
     made = replace(plan(store, bases=[known]), fetch=fetch)
-    parts = parts_of(content[:100_000], noise(2_000_000, 2))
+    parts = parts_of(content[:100_000], noise(5_000_000, 2))
     with pytest.raises(Breaking):
         await seal_artifact(parts, made, send, slots=asyncio.Semaphore(SENDERS), progress=Progress())
 
@@ -228,7 +228,7 @@ async def test_however_slow_the_link_no_more_buffers_are_made_than_the_stages_an
 ) -> None:
     """The senders wait until both queues are full, which is as far ahead as reading and sealing can get."""
     before, progress = held(), Progress()
-    places = {"filled": 1, "closed": 1, "opened": 3, "being sealed": 2, "sealed": 2, "outgoing": 6, "being sent": SENDERS}
+    places = {"filled": 1, "closed": 1, "opened": 2, "being sealed": 2, "sealed": 2, "outgoing": 3, "being sent": SENDERS}
     sealed_by_then = places["sealed"] + places["outgoing"] + places["being sent"]
 
     async def send(segment: SealedSegment) -> None:

@@ -117,7 +117,7 @@ async def test_whatever_stage_fails_nothing_is_left_of_a_pull(
     (tree / "inner").mkdir(parents=True)
     place.mkdir()
     for number in range(3):
-        noise(tree / "inner" / str(number), 1_200_000, number)
+        noise(tree / "inner" / str(number), 3_000_000, number)
     async with open_session(us.agent) as session:
         await push_in(session, f"dir:{tree}" if kind == "dir" else f"file:{tree}/inner/1", "app:v1")
     sink = f"{kind}:{place}/out" + (":v1" if kind == "oci" else "")

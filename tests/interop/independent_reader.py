@@ -46,8 +46,8 @@ def solo(n: int) -> int:
     return min((step for step in (65536, 262144, 1048576) if step >= n), default=padme(n))
 
 
-def open_container(container: bytes, key: bytes, magic: bytes = b"CSEG", context: bytes = b"", raw_max: int = 1179648) -> bytes:
-    need(44 <= len(container) <= 1245184 and container[:6] == magic + b"\x01\x01", "E-SEGMENT-CORRUPT")
+def open_container(container: bytes, key: bytes, magic: bytes = b"CSEG", context: bytes = b"", raw_max: int = 2228224) -> bytes:
+    need(44 <= len(container) <= 2359296 and container[:6] == magic + b"\x01\x01", "E-SEGMENT-CORRUPT")
     header = container[:18]
     try:
         payload = AESGCM(key).decrypt(header[6:], container[18:], header + context)
@@ -137,7 +137,7 @@ def read_segment(r: Records, average: int, base_count: int) -> dict:
     r.take(f">{16 * count}s")
     lengths = [(high << 16) + low for high, low in (r.take(">BH") for _ in range(count))]
     need(min(lengths) >= 1 and max(lengths) <= (131072 if base else 4 * average), "E-INDEX")
-    need(sum(lengths) == raw_length <= 1179648, "E-INDEX")
+    need(sum(lengths) == raw_length <= 2228224, "E-INDEX")
     return {"id": identifier, "key": key, "raw": raw_length, "base": base, "lengths": lengths, "used": set()}
 
 

@@ -14,7 +14,7 @@ from tests.crossing.test_resume import CuttingClient
 from tests.promises.border import Border, ServedSite, kept_segments, verified_log
 
 NAME = "app:v1"
-SIZE = 3_500_000
+SIZE = 7_000_000
 DEADLINE_S = 60
 
 

@@ -251,9 +251,9 @@ def prepared_statements(prepared: Prepared) -> list[bytes]:
 
 async def _seal_all(world: World, root: Path) -> None:
     first, more = root / "first", root / "second"
-    content = random.Random(1).randbytes(1_200_000)
+    content = random.Random(1).randbytes(2_400_000)
     first.write_bytes(content)
-    more.write_bytes(content[:1_100_000] + random.Random(2).randbytes(150_000))
+    more.write_bytes(content[:2_200_000] + random.Random(2).randbytes(150_000))
     seal = _Sealer(world)
     with ExitStack() as stack:
         for module in (push, resume, session):

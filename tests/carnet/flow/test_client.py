@@ -17,6 +17,7 @@ from carnet.flow.client import PeerClient
 from carnet.flow.link import Timeouts
 from carnet.flow.tls import ClientContext
 from carnet.identifiers import Repository, Tag
+from carnet.limits import SEGMENT_BYTES_MAX
 from carnet.rowpage import SentRow
 from gateway.http.bounds import Bounds
 from gateway.records import StoredSegment
@@ -421,7 +422,7 @@ async def test_half_a_renewal_leaves_the_old_certificate_in_use(world):
 
 
 async def test_an_answer_longer_than_its_bound_is_refused(world):
-    world.gateway.artifacts.segments[segment(3)] = bytes(2_000_000)
+    world.gateway.artifacts.segments[segment(3)] = bytes(SEGMENT_BYTES_MAX + 1)
     async with world.agent() as client:
         with pytest.raises(PeerError, match="E-REQUEST"):
             await client.segment(segment(3))

@@ -12,7 +12,7 @@ from carnet.identifiers import SegmentId
 from carnet.index import Part
 from tests.carnet.flow.pipeline import Store, parts_of, seal
 
-CONTENTS = [random.Random(number).randbytes(700_000) for number in range(6)]
+CONTENTS = [random.Random(number).randbytes(1_400_000) for number in range(6)]
 
 
 class Writer:
