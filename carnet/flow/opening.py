@@ -3,6 +3,9 @@
 The destination gateway runs it to verify before it decides, the consumer's agent to write what it pulls. Segments are fetched
 by several tasks ahead of the part being written; each is opened in a thread; each part's digest is computed as it is written.
 
+The index tells which segment is used when: so of those that are open, the one whose next use is farthest makes room (Belady, "A
+study of replacement algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966), and is fetched again then.
+
 Rules:      1. memory is bounded: at most `_AHEAD` segments in flight and `_KEPT` opened ones kept for chunks that repeat
             2. a part is complete only when its digest is right; a wrong one is E-DIGEST and nothing follows
             3. the receiver's writer sees bytes before they are verified and must not publish them before `commit`
@@ -12,7 +15,8 @@ Spec:       docs/life-of-a-chunk.md; docs/formats.md sections "Index", "Segments
 import asyncio
 import hashlib
 import threading
-from collections import OrderedDict, deque
+from array import array
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -31,6 +35,8 @@ from carnet.suites import segment_id
 
 _AHEAD: Final = 6
 _KEPT: Final = 8
+_NEVER: Final = 0xFFFFFFFF
+"""No slice: there are fewer than `INDEX_CHUNKS_MAX`."""
 _WRITTEN_AT_ONCE: Final = MIB
 """Bytes of small slices that go to the writer in one call; more would let no segment go while the next could be fetched."""
 
@@ -144,7 +150,7 @@ async def open_parts(
     Segments are fetched ahead across the ends of parts, and small slices that are open already are written in one go, so that a
     directory of small files costs neither a round trip nor a change of thread for each.
     """
-    opened = _OpenedSegments(index, fetch, suite, progress)
+    opened = _OpenedSegments(index, fetch, suite, progress, _next_uses(index))
     writing = _Writing(index, writer_of)
     following = _slices(index)
     ahead: deque[_Slice] = deque()
@@ -191,6 +197,16 @@ def _slices(index: Index) -> Iterator[_Slice]:
         yield replace(found, is_last=True)
 
 
+def _next_uses(index: Index) -> "array[int]":
+    """Return, for each slice that has a segment, in order, which one is the next of the same segment; `_NEVER` if none is."""
+    used = array("I", (found.segment for found in _slices(index) if found.segment is not None))
+    following, latest = array("I", [_NEVER]) * len(used), dict[int, int]()
+    for number in range(len(used) - 1, -1, -1):
+        following[number] = latest.get(used[number], _NEVER)
+        latest[used[number]] = number
+    return following
+
+
 class _Writing:
     """The part that is being written; its calls come from one thread at a time, in order."""
 
@@ -228,14 +244,19 @@ class _Writing:
 class _OpenedSegments:
     """Fetches and opens segments ahead, counts who still needs them, and keeps a few of those nobody does."""
 
-    def __init__(self, index: Index, fetch: Fetch, suite: int, progress: Progress) -> None:
+    def __init__(self, index: Index, fetch: Fetch, suite: int, progress: Progress, next_uses: Sequence[int]) -> None:
         self._index = index
+        self._next_uses = next_uses
+        self._wanted = 0  # slices with a segment so far
         self._fetch = fetch
         self._suite = suite
         self._progress = progress
-        self._tasks: OrderedDict[int, asyncio.Task[bytes]] = OrderedDict()
-        """By segment number, least recently wanted first."""
+        self._tasks: dict[int, asyncio.Task[bytes]] = {}
+        """By segment number."""
         self._needed: dict[int, int] = {}
+        """By segment number, how many slices that were wanted are not written yet."""
+        self._next_use: dict[int, int] = {}
+        """By segment number, which slice beyond those that were wanted is the next to use it."""
         self._own = threading.local()
         """One opener a thread: it reuses its buffer."""
 
@@ -249,10 +270,10 @@ class _OpenedSegments:
         if number is None:
             return
         self._needed[number] = self._needed.get(number, 0) + 1
-        if number in self._tasks:
-            self._tasks.move_to_end(number)
-            return
-        self._tasks[number] = asyncio.create_task(self._open(number))
+        self._next_use[number] = self._next_uses[self._wanted]
+        self._wanted += 1
+        if number not in self._tasks:
+            self._tasks[number] = asyncio.create_task(self._open(number))
 
     def is_open(self, piece: _Slice) -> bool:
         """Tell whether the slice's segment is here and right, so that `raw` has it at once."""
@@ -264,18 +285,21 @@ class _OpenedSegments:
         return b"" if piece.segment is None else await self._tasks[piece.segment]
 
     def release(self, piece: _Slice) -> None:
-        """Say that a slice is written; forget old segments that nobody needs."""
+        """Say that a slice is written; forget segments that nobody needs again, and beyond `_KEPT` those needed last."""
         number = piece.segment
         if number is None:
             return
         self._needed[number] -= 1
-        if self._needed[number] == 0:
-            del self._needed[number]
-        while len(self._tasks) > _KEPT:
-            idle = next((old for old in self._tasks if old not in self._needed), None)
-            if idle is None:
-                return
-            del self._tasks[idle]
+        if self._needed[number]:
+            return
+        del self._needed[number]
+        if self._next_use[number] == _NEVER:
+            self._forget(number)
+        while len(self._tasks) > _KEPT and (idle := [old for old in self._tasks if old not in self._needed]):
+            self._forget(max(idle, key=self._next_use.__getitem__))
+
+    def _forget(self, number: int) -> None:
+        del self._tasks[number], self._next_use[number]
 
     async def _open(self, number: int) -> bytes:
         entry = self._index.segments[number]

@@ -62,10 +62,10 @@ async def read_into(request: web.BaseRequest, buffer: bytearray, length: int, bo
         if not content.is_eof():
             had = received
             received += await connection.intake.fill(
-                view[received:length], lambda more: start + bounds.body_deadline_s(had + more)
+                view[received:length],
+                lambda: connection.body_taken(content),
+                lambda more: start + bounds.body_deadline_s(had + more),
             )
-            if received == length:
-                connection.body_taken(content)
     except TimeoutError as late:
         raise _too_slow(received + late.args[0], bounds) from None
     except (RequestPayloadError, OSError):

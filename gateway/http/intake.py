@@ -30,11 +30,12 @@ class _Bytes(Protocol):
 class _Body:
     """A body on its way in."""
 
-    __slots__ = ("ended", "filled", "view")
+    __slots__ = ("ended", "filled", "taken", "view")
 
-    def __init__(self, view: memoryview, ended: "asyncio.Future[None]") -> None:
+    def __init__(self, view: memoryview, taken: Callable[[], None], ended: "asyncio.Future[None]") -> None:
         self.view = view
         self.filled = 0
+        self.taken = taken
         self.ended = ended
 
 
@@ -49,16 +50,17 @@ class Intake(asyncio.BufferedProtocol):
         self._scratch = scratch
         self._body: _Body | None = None
 
-    async def fill(self, view: memoryview, deadline: Callable[[int], float]) -> int:
+    async def fill(self, view: memoryview, taken: Callable[[], None], deadline: Callable[[int], float]) -> int:
         """Fill `view` with the next bytes of the connection, unparsed; return how many came: fewer if the connection was lost.
 
-        `deadline` gives, for how many of them have come, the time of the loop's clock at which they are given up.
+        `taken` is called with the last of them, before what follows is parsed. `deadline` gives, for how many of them have come,
+        the time of the loop's clock at which they are given up.
 
         Raises:
             TimeoutError: they came too slowly; its argument is how many came.
         """
         loop = asyncio.get_running_loop()
-        self._body = body = _Body(view, loop.create_future())
+        self._body = body = _Body(view, taken, loop.create_future())
         try:
             while not body.ended.done():
                 left_s = deadline(body.filled) - loop.time()
@@ -84,6 +86,7 @@ class Intake(asyncio.BufferedProtocol):
         body.filled += nbytes
         if body.filled == len(body.view):
             body.ended.set_result(None)
+            body.taken()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Pass on."""

@@ -5,7 +5,7 @@ Rules:      1. a path that is not here is 404 for everybody  2. paths match as t
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -88,6 +88,7 @@ ROUTES: Final = (
     _route("GET", paths.HEALTH, health.alive, OPEN),
     _route("GET", paths.READY, health.ready, OPEN),
 )
+_OPEN_ROUTES: Final = tuple(route for route in ROUTES if not route.audience)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Match:
 
 def open_match(method: str, path: str) -> Match | None:
     """Return the route that needs no certificate, or None."""
-    return next((match for match in _matches(method, path) if not match.route.audience), None)
+    return next(_matches(method, path, _OPEN_ROUTES), None)
 
 
 def match_for(identity: SpiffeId, method: str, path: str) -> Match:
@@ -110,15 +111,17 @@ def match_for(identity: SpiffeId, method: str, path: str) -> Match:
         NotFound: E-PATH-UNKNOWN if no line has method and path.
         NotAuthorised: E-NOT-ALLOWED if lines have, but none for this kind of identity.
     """
-    found = _matches(method, path)
-    if not found:
-        raise NotFound("E-PATH-UNKNOWN", f"no such path: {method[:10]} {ascii(path)[:200]}")
-    for match in found:
+    is_known = False
+    for match in _matches(method, path, ROUTES):
         if identity.kind in match.route.audience:
             return match
+        is_known = True
+    if not is_known:
+        raise NotFound("E-PATH-UNKNOWN", f"no such path: {method[:10]} {ascii(path)[:200]}")
     raise NotAuthorised("E-NOT-ALLOWED", f"a {identity.kind} may not {method} {ascii(path)[:200]}")
 
 
-def _matches(method: str, path: str) -> list[Match]:
-    matched = ((route, route.pattern.fullmatch(path)) for route in ROUTES if route.method == method)
-    return [Match(route, match.groupdict()) for route, match in matched if match is not None]
+def _matches(method: str, path: str, routes: Iterable[Route]) -> Iterator[Match]:
+    for route in routes:
+        if route.method == method and (match := route.pattern.fullmatch(path)) is not None:
+            yield Match(route, match.groupdict())

@@ -91,3 +91,34 @@ async def test_a_writer_that_fails_ends_it_and_no_segment_is_left_on_its_way():
         await open_parts(index, store.fetch, suite=1, writer_of=writer_of, progress=Progress())
 
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_is_used_again_at_the_end_is_kept_however_much_lies_between():
+    first, between = CONTENTS[0], [random.Random(number).randbytes(2_500_000) for number in range(10, 24)]
+    store, fetched = Store(), list[SegmentId]()
+    index, _ = await seal(store, parts_of(first, *between, first + b"again"))
+
+    async def fetch(segment: SegmentId) -> bytes:
+        fetched.append(segment)
+        return store.segments[segment]
+
+    await open_parts(index, fetch, suite=1, writer_of=lambda part: Writer(part, []), progress=Progress())
+
+    assert len(fetched) == len(set(fetched)) == len(index.segments)
+
+
+async def test_what_more_segments_are_used_again_than_can_be_kept_is_fetched_again():
+    """All of it is used twice, in the same order: whoever kept the latest would fetch every segment a second time."""
+    content = random.Random(1).randbytes(40_000_000)
+    store, fetched, written = Store(), list[SegmentId](), list[str]()
+    index, _ = await seal(store, parts_of(content, content + b"again"))
+
+    async def fetch(segment: SegmentId) -> bytes:
+        fetched.append(segment)
+        return store.segments[segment]
+
+    await open_parts(index, fetch, suite=1, writer_of=lambda part: Writer(part, written), progress=Progress())
+
+    assert {f"end {len(content)}", f"end {len(content) + 5}"} <= set(written)
+    assert set(fetched) == {entry.id for entry in index.segments}
+    assert len(index.segments) < len(fetched) < 1.8 * len(index.segments)
