@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from carnet.chunking import Buffer
 from carnet.flow.ending import in_thread
 from carnet.identifiers import SegmentId
 from carnet.limits import MIB, SEGMENT_BYTES_MAX
@@ -30,7 +31,7 @@ class IndexCache:
         self._directory = directory
         self._bytes_max = mib * MIB
 
-    async def page(self, page: SegmentId, fetch: Callable[[SegmentId], Awaitable[bytes]]) -> bytes:
+    async def page(self, page: SegmentId, fetch: Callable[[SegmentId], Awaitable[Buffer]]) -> Buffer:
         """Return the sealed page, from here or by `fetch`, whose errors are raised; what is fetched is kept if it is right."""
         found = await in_thread(self._find, page)
         if found is not None:
@@ -39,7 +40,7 @@ class IndexCache:
         await in_thread(self.keep, page, sealed)
         return sealed
 
-    def keep(self, page: SegmentId, sealed: bytes | bytearray | memoryview) -> None:
+    def keep(self, page: SegmentId, sealed: Buffer) -> None:
         """Keep the page, if it is what its id says and the disk lets us. Blocks."""
         if self._bytes_max and segment_id(SUITE_1, sealed) == page:
             with contextlib.suppress(OSError):
@@ -61,7 +62,7 @@ class IndexCache:
             return None
         return sealed
 
-    def _write(self, path: Path, sealed: bytes | bytearray | memoryview) -> None:
+    def _write(self, path: Path, sealed: Buffer) -> None:
         """Write beside and rename. It is not synced: a page that a power cut left in part is no page."""
         temporary = path.with_name(f".{secrets.token_hex(8)}")
         try:

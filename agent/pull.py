@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from agent.ports import PartHead, Sink
 from agent.session import Session, now
 from agent.turns import check_turn, remember_turn
+from carnet.chunking import Buffer
 from carnet.contents import check_contents
 from carnet.decision import Gate
 from carnet.encoding import decode_base64
@@ -84,7 +85,7 @@ async def pull(
         root = next(entry.part for entry in index.parts if entry.part.role is Role.ARTIFACT)
         await in_thread(sink.begin, root)
 
-        async def fetch(segment: SegmentId) -> bytes:
+        async def fetch(segment: SegmentId) -> Buffer:
             return await session.client.segment(segment)
 
         def writer_of(part: Part) -> PartWriter:

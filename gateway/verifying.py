@@ -105,4 +105,6 @@ async def _verify(store: BlobReader, waybill: Waybill, packing: PackingList, seg
         size=waybill.size,
     )
     check_contents(index, waybill, packing, segments)
-    await open_parts(index, fetch, suite=packing.suite, writer_of=lambda _part: NullWriter(), progress=Progress())
+    await open_parts(
+        index, fetch, suite=packing.suite, writer_of=lambda _part: NullWriter(), progress=Progress(), is_checked=True
+    )

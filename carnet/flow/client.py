@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from carnet import paths
+from carnet.chunking import Buffer
 from carnet.encoding import encode_base64
 from carnet.errors import PeerError, Unavailable
 from carnet.identifiers import Digest, PassageId, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
@@ -126,7 +127,7 @@ class PeerClient:
             reply = await self._link.call(
                 self._call(method="GET", path=paths.transfer_action(transfer, "rows"), query=query, bytes_max=ROW_PAGE_BYTES_MAX)
             )
-            for sent in parse_row_page(reply.body):
+            for sent in parse_row_page(bytes(reply.body)):
                 yield sent
             following = reply.headers.get(paths.NEXT_HEADER)
             if following is None:
@@ -254,7 +255,7 @@ class PeerClient:
             self._call(method="DELETE", path=paths.artifact(repository, tag), statuses=frozenset({_NO_CONTENT}), bytes_max=0)
         )
 
-    async def segment(self, segment: SegmentId) -> bytes:
+    async def segment(self, segment: SegmentId) -> Buffer:
         """Return a sealed segment; whoever opens it checks its id."""
         reply = await self._link.call(self._call(method="GET", path=paths.segment(segment), bytes_max=SEGMENT_BYTES_MAX))
         return reply.body
@@ -280,13 +281,13 @@ class PeerClient:
     async def log_file(self, name: str) -> bytes:
         """Return a file of the site's log: `checkpoint` or `tile/...`; raises `NotFound` if there is none."""
         reply = await self._link.call(self._call(method="GET", path=paths.log_file(name), bytes_max=_LOG_FILE_BYTES_MAX))
-        return reply.body
+        return bytes(reply.body)
 
     async def far_log_file(self, site: SiteName, name: str) -> bytes:
         """Return a tile of the log of another site that this one leads to as a relay; the caller checks it by its hashes."""
         path = paths.far_log_file(site, name)
         reply = await self._link.call(self._call(method="GET", path=path, bytes_max=_LOG_FILE_BYTES_MAX))
-        return reply.body
+        return bytes(reply.body)
 
     # between sites
 
@@ -365,14 +366,14 @@ class PeerClient:
                 wait_s=wait_s,
             )
         )
-        view = TransferView.parse(reply.body) if reply.status == _OK else None
+        view = TransferView.parse(bytes(reply.body)) if reply.status == _OK else None
         return view, reply.headers.get("ETag", "")
 
     async def _get(self, path: str, kind: type[MessageT], query: Sequence[tuple[str, str]] = ()) -> MessageT:
         reply = await self._link.call(self._call(method="GET", path=path, query=query, bytes_max=kind.bytes_max))
-        return kind.parse(reply.body)
+        return kind.parse(bytes(reply.body))
 
     async def _post(self, path: str, message: Message | None, kind: type[MessageT]) -> MessageT:
         body = message.encode() if message is not None else None
         reply = await self._link.call(self._call(method="POST", path=path, body=body, bytes_max=kind.bytes_max))
-        return kind.parse(reply.body)
+        return kind.parse(bytes(reply.body))

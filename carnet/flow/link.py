@@ -22,10 +22,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.payload import Payload
 
 from carnet.errors import CallerError, CarnetError, NotAuthenticated, PeerError, Unavailable
+from carnet.flow.intake import SCRATCH_BYTES, Intake
 from carnet.flow.pace import FAR, NEAR, Pace, Turn
 from carnet.flow.slots import Slots
 from carnet.flow.tls import check_gateway, explain_tls
@@ -46,6 +48,8 @@ _WAITS_MIN: Final = 10
 _UNHEARD_S: Final = 15.0
 """Longer than a gateway lets a body wait for its share before it says that it is busy."""
 _ERROR_STATUS: Final = 400
+_PROBLEM_S: Final = 10.0
+"""Silence in the middle of a problem document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
 
 
 class Link:
@@ -280,7 +284,8 @@ class Link:
             ),
         ) as response:
             if response.status in call.statuses:
-                return Reply(response.status, response.headers, await _read(response, call.bytes_max, call.what))
+                body = await _read(response, call.bytes_max, call.what, timeouts.read_s + call.wait_s)
+                return Reply(response.status, response.headers, body)
             raise await _error(response, call.what)
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -318,12 +323,49 @@ class _Request(ClientRequest):
             told.set_result(False)
 
 
+class _Answers(ResponseHandler):
+    """What comes over one connection, and where it comes from."""
+
+    def __init__(self, scratch: memoryview) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.intake = Intake(self, scratch)
+
+    async def fill(self, content: aiohttp.StreamReader, view: memoryview, silence_s: float) -> int:
+        """Fill `view` with all that is missing of the body of `content`; return how much came, less if the connection was lost.
+
+        Raises:
+            TimeoutError: nothing came for `silence_s`, or for up to twice as long.
+        """
+        loop = asyncio.get_running_loop()
+        heard, came = loop.time(), 0
+
+        def deadline(filled: int) -> float:
+            nonlocal heard, came
+            if filled != came:
+                heard, came = loop.time(), filled
+            return heard + silence_s
+
+        def taken() -> None:
+            self._parser = None  # it waits for the body in vain; the next request brings another
+            content.feed_eof()
+
+        self._drop_timeout()
+        return await self.intake.fill(view, taken, deadline)
+
+
 class _Connector(aiohttp.TCPConnector):
     """Refuses a connection whose certificate is not the expected gateway's, before anything is sent over it."""
 
     def __init__(self, gateway: SpiffeId, **settings: Any) -> None:
         super().__init__(**settings)
         self._gateway = gateway
+        scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._factory = lambda: _Answers(scratch).intake  # type: ignore[assignment]
+
+    async def _wrap_create_connection(self, *arguments: Any, **settings: Any) -> Any:
+        """Connect, and return what is behind the intake: aiohttp asks that."""
+        transport, intake = await super()._wrap_create_connection(*arguments, **settings)
+        return transport, cast("Intake", intake).connection
 
     # The parameter is aiohttp's: this method is the documented place to make connections otherwise.
     async def _create_connection(self, req: ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
@@ -369,12 +411,14 @@ def _is_large(call: Call) -> bool:
     return call.body is not None and len(call.body) > _PIECE_BYTES
 
 
-async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str) -> bytes:
+async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str, silence_s: float) -> bytes | bytearray:
     """Return the body; raise `PeerError` E-REQUEST beyond `bytes_max`, before it is held."""
     announced = response.content_length
     if announced is not None and announced > bytes_max:
         response.close()
         raise PeerError("E-REQUEST", f"{what} was answered with {announced} bytes, at most {bytes_max} are read")
+    if announced is not None and announced > SCRATCH_BYTES:
+        return await _read_large(response, announced, silence_s)
     pieces: list[bytes] = []
     received = 0
     while piece := await response.content.readany():
@@ -386,13 +430,28 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str) -> 
     return b"".join(pieces)
 
 
+async def _read_large(response: aiohttp.ClientResponse, length: int, silence_s: float) -> bytearray:
+    """Return the body of `length` bytes: what the parser has is copied, the rest goes from TLS into its place at once."""
+    content, body = response.content, bytearray(length)
+    view, received = memoryview(body), 0
+    while piece := content.read_nowait():
+        view[received : received + len(piece)] = piece
+        received += len(piece)
+    if not content.is_eof() and response.connection is not None:
+        answers = cast("_Answers", response.connection.protocol)
+        received += await answers.fill(content, view[received:], silence_s)
+    if received != length:
+        raise aiohttp.ClientPayloadError(f"{received} of {length} bytes came")
+    return body
+
+
 async def _error(response: aiohttp.ClientResponse, what: str) -> CarnetError:
     """Return the error that an answer stands for."""
     if response.status < _ERROR_STATUS or response.content_type != PROBLEM_TYPE:
         response.close()
         return error_of_status(response.status, what, _retry_after(response))
     try:
-        return error_of(Problem.parse(await _read(response, REQUEST_JSON_BYTES_MAX, what)))
+        return error_of(Problem.parse(bytes(await _read(response, REQUEST_JSON_BYTES_MAX, what, _PROBLEM_S))))
     except PeerError:
         return error_of_status(response.status, what, _retry_after(response))
 

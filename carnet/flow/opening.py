@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from carnet.chunking import AVERAGES, ChunkSizes
+from carnet.chunking import AVERAGES, Buffer, ChunkSizes
 from carnet.errors import IntegrityError, Unavailable
 from carnet.flow.ending import begin_in_thread, ended, in_thread
 from carnet.flow.progress import Progress
@@ -40,7 +40,7 @@ _NEVER: Final = 0xFFFFFFFF
 _WRITTEN_AT_ONCE: Final = MIB
 """Bytes of small slices that go to the writer in one call; more would let no segment go while the next could be fetched."""
 
-Fetch = Callable[[SegmentId], Awaitable[bytes]]
+Fetch = Callable[[SegmentId], Awaitable[Buffer]]
 """Returns the sealed bytes of a segment; whoever opens checks them against the id."""
 
 
@@ -96,9 +96,9 @@ async def open_index(
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
-    fetching: asyncio.Task[bytes] | None = None
+    fetching: asyncio.Task[Buffer] | None = None
 
-    async def fetched(page: SegmentId) -> bytes:
+    async def fetched(page: SegmentId) -> Buffer:
         nonlocal fetching
         _require_running(stop)
         fetching = asyncio.current_task()
@@ -144,13 +144,15 @@ async def open_parts(
     suite: int,
     writer_of: Callable[[Part], PartWriter],
     progress: Progress,
+    is_checked: bool = False,
 ) -> None:
     """Write every part of `index`, in order, through the writers that `writer_of` returns; verify each part's digest.
 
     Segments are fetched ahead across the ends of parts, and small slices that are open already are written in one go, so that a
-    directory of small files costs neither a round trip nor a change of thread for each.
+    directory of small files costs neither a round trip nor a change of thread for each. `is_checked` says that `fetch` has
+    compared with the id what it returns, as a store does; else that is done here.
     """
-    opened = _OpenedSegments(index, fetch, suite, progress, _next_uses(index))
+    opened = _OpenedSegments(index, fetch, suite, progress, _next_uses(index), is_checked=is_checked)
     writing = _Writing(index, writer_of)
     following = _slices(index)
     ahead: deque[_Slice] = deque()
@@ -173,7 +175,7 @@ async def open_parts(
         await opened.close()
 
 
-def check_id(suite: int, identifier: SegmentId, sealed: bytes) -> None:
+def check_id(suite: int, identifier: SegmentId, sealed: Buffer) -> None:
     """Raise `IntegrityError` E-SEGMENT-CORRUPT unless `sealed` hashes to `identifier`."""
     if segment_id(suite, sealed) != identifier:
         raise IntegrityError("E-SEGMENT-CORRUPT", f"segment {identifier}: {len(sealed)} bytes do not hash to its id")
@@ -244,8 +246,11 @@ class _Writing:
 class _OpenedSegments:
     """Fetches and opens segments ahead, counts who still needs them, and keeps a few of those nobody does."""
 
-    def __init__(self, index: Index, fetch: Fetch, suite: int, progress: Progress, next_uses: Sequence[int]) -> None:
+    def __init__(
+        self, index: Index, fetch: Fetch, suite: int, progress: Progress, next_uses: Sequence[int], *, is_checked: bool
+    ) -> None:
         self._index = index
+        self._is_checked = is_checked
         self._next_uses = next_uses
         self._wanted = 0  # slices with a segment so far
         self._fetch = fetch
@@ -307,8 +312,9 @@ class _OpenedSegments:
         self._progress.wire_bytes += len(sealed)
         return await asyncio.to_thread(self._unseal, entry.id, entry.key, entry.raw_length, sealed)
 
-    def _unseal(self, identifier: SegmentId, key: bytes, raw_length: int, sealed: bytes) -> bytes:
-        check_id(self._suite, identifier, sealed)
+    def _unseal(self, identifier: SegmentId, key: bytes, raw_length: int, sealed: Buffer) -> bytes:
+        if not self._is_checked:
+            check_id(self._suite, identifier, sealed)
         opener = getattr(self._own, "opener", None)
         if opener is None:
             opener = self._own.opener = SegmentOpener(self._suite)

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from carnet.chunking import ChunkSizes
+from carnet.chunking import Buffer, ChunkSizes
 from carnet.errors import CallerError, IntegrityError, NotFound, PeerError
 from carnet.flow.buffers import Buffers
 from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
@@ -193,7 +193,7 @@ class _Pipeline:
             progress=progress,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._fetching: asyncio.Task[bytes] | None = None
+        self._fetching: asyncio.Task[Buffer] | None = None
         """The segment of a base that is on its way to the chunking thread; owned by the event loop."""
 
     async def produce(self, parts: Iterable[PartInput]) -> None:
@@ -247,7 +247,7 @@ class _Pipeline:
         check_id(plan.suite, entry.id, sealed)
         return open_segment(sealed, suite=plan.suite, key=entry.key)
 
-    async def _fetched(self, fetch: Fetch, segment: SegmentId) -> bytes:
+    async def _fetched(self, fetch: Fetch, segment: SegmentId) -> Buffer:
         self._fetching = asyncio.current_task()
         try:
             return await fetch(segment)

@@ -16,10 +16,10 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.web_protocol import RequestPayloadError
 
 from carnet.errors import CapacityError, CarnetError, PeerError, Throttled
+from carnet.flow.intake import SCRATCH_BYTES, Intake
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB
 from gateway.http.bounds import Bounds
-from gateway.http.intake import SCRATCH_BYTES, Intake
 from gateway.http.problems import problem_response
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger

@@ -1,6 +1,7 @@
 """The way of a connection's bytes in: to the parser of HTTP, or, for the body of a segment, from TLS into its buffer at once.
 
-The parser would make an object of every piece of a body, and its reader would copy it a second time; a segment is a megabyte.
+The parser would make an object of every piece of a body, and its reader would copy it a second time; a segment is two megabytes.
+Both ends use it: a gateway for what it is sent, a client for what it fetches.
 
 Rules:      1. only a body whose length is known is taken past the parser, and never a byte more than that
             2. a body that was not taken whole leaves its parser waiting for the rest, so no byte of it is ever read as a request
@@ -16,7 +17,7 @@ SCRATCH_BYTES: Final = 64 * KIB
 """Bytes that go to the parser at once, which it takes before the loop goes on: so all connections share them."""
 
 
-class _Bytes(Protocol):
+class _Connection(Protocol):
     """What an intake serves: the protocol of the connection, as aiohttp has it."""
 
     def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
@@ -42,11 +43,11 @@ class _Body:
 class Intake(asyncio.BufferedProtocol):
     """One connection's; owned by the event loop."""
 
-    __slots__ = ("_body", "_connection", "_scratch")
+    __slots__ = ("_body", "_scratch", "connection")
 
-    def __init__(self, connection: _Bytes, scratch: memoryview) -> None:
+    def __init__(self, connection: _Connection, scratch: memoryview) -> None:
         """Serve `connection`; `scratch` is a buffer of `SCRATCH_BYTES` for all connections of the event loop."""
-        self._connection = connection
+        self.connection = connection
         self._scratch = scratch
         self._body: _Body | None = None
 
@@ -81,7 +82,7 @@ class Intake(asyncio.BufferedProtocol):
         """Be told by the transport that so many bytes are there."""
         body = self._body
         if body is None or body.ended.done():
-            self._connection.data_received(bytes(self._scratch[:nbytes]))
+            self.connection.data_received(bytes(self._scratch[:nbytes]))
             return
         body.filled += nbytes
         if body.filled == len(body.view):
@@ -90,22 +91,22 @@ class Intake(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Pass on."""
-        self._connection.connection_made(transport)
+        self.connection.connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End a body that is on its way, and pass on."""
         if self._body is not None and not self._body.ended.done():
             self._body.ended.set_result(None)
-        self._connection.connection_lost(exc)
+        self.connection.connection_lost(exc)
 
     def eof_received(self) -> None:
         """Pass on: None has the transport close itself."""
-        self._connection.eof_received()
+        self.connection.eof_received()
 
     def pause_writing(self) -> None:
         """Pass on."""
-        self._connection.pause_writing()
+        self.connection.pause_writing()
 
     def resume_writing(self) -> None:
         """Pass on."""
-        self._connection.resume_writing()
+        self.connection.resume_writing()
