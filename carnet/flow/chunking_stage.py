@@ -1,7 +1,7 @@
 """The first stage of a push: read parts, cut and identify chunks, and gather the new ones into open segments.
 
-It runs in one thread, since cutting and hashing a part are sequential; each step releases the GIL. A part whose digest a base
-has is not read. A chunk that a base, an earlier run or this run already has becomes a reference.
+It runs in one thread, and a second one computes the part's digest meanwhile: both are sequential, and release the GIL. A part
+whose digest a base has is not read. A chunk that a base, an earlier run or this run already has becomes a reference.
 
 Rules:      1. one pass over each byte read; the part's digest is computed in it  2. a new chunk is copied once, into its segment
             3. a segment closes at about 2 MiB or at the row's capacity, so its row has one fixed length
@@ -12,6 +12,7 @@ Spec:       docs/formats.md sections "Chunking", "Chunk ids", "Segments"
 import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -156,8 +157,9 @@ class ChunkingStage:
 
     def run(self, parts: Iterable[PartInput]) -> None:
         """Process every part, then close the last segment. Raises what reading and checking raise."""
-        for part in parts:
-            self._take(part)
+        with ThreadPoolExecutor(1, thread_name_prefix="carnet-digest") as digesting:
+            for part in parts:
+                self._take(part, digesting)
         self._seal_sparse_anew()
         self._close_segment(last=True)
 
@@ -186,14 +188,14 @@ class ChunkingStage:
         if reader is not None:
             reader.interrupt()
 
-    def _take(self, part: PartInput) -> None:
+    def _take(self, part: PartInput, digesting: ThreadPoolExecutor) -> None:
         if part.digest is not None and part.digest in self._seen:
             return
         if part.digest is not None and self._reuse(part, part.digest):
             return
         reader = self._reader = part.open()
         try:
-            digest, size, places = self._read(reader)
+            digest, size, places = self._read(reader, digesting)
         finally:
             self._reader = None
             reader.close()
@@ -222,8 +224,11 @@ class ChunkingStage:
         self._progress.reuse(size)
         return True
 
-    def _read(self, reader: PartReader) -> "tuple[Digest, int, array[int]]":
-        """Read one part to its end; return its digest, size and the places of its chunks."""
+    def _read(self, reader: PartReader, digesting: ThreadPoolExecutor) -> "tuple[Digest, int, array[int]]":
+        """Read one part to its end; return its digest, size and the places of its chunks.
+
+        What was read is digested while it is cut and identified, and stays where it is until both are done.
+        """
         view = memoryview(self._window)
         hasher = hashlib.sha256()
         places = array("Q")
@@ -231,12 +236,13 @@ class ChunkingStage:
         while True:
             self._require_running()
             filled = _fill(reader, view[held:])
-            hasher.update(view[held : held + filled])
+            digested = digesting.submit(hasher.update, view[held : held + filled])
             held += filled
             size += filled
             final = held < len(view)
             start = self._place(view, cut(view[:held], self._sizes, final=final), places)
             self._progress.read(filled)
+            digested.result()
             if final:
                 return Digest.from_raw(hasher.digest()), size, places
             view[: held - start] = view[start:held]

@@ -22,15 +22,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.payload import Payload
 
-from carnet.errors import CallerError, CarnetError, NotAuthenticated, PeerError, Unavailable
-from carnet.flow.intake import SCRATCH_BYTES, Intake
+from carnet.errors import CallerError, CarnetError, PeerError, Unavailable
+from carnet.flow.connector import Connector, read_large
+from carnet.flow.intake import SCRATCH_BYTES
 from carnet.flow.pace import FAR, NEAR, Pace, Turn
 from carnet.flow.slots import Slots
-from carnet.flow.tls import check_gateway, explain_tls
+from carnet.flow.tls import explain_tls
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, REQUEST_JSON_BYTES_MAX
 from carnet.messages import Problem
@@ -291,7 +291,7 @@ class Link:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=_Connector(self._gateway, limit=self._connections, keepalive_timeout=_IDLE_S),
+                connector=Connector(self._gateway, limit=self._connections, keepalive_timeout=_IDLE_S),
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -321,62 +321,6 @@ class _Request(ClientRequest):
         if not told.done():
             self._unheard()
             told.set_result(False)
-
-
-class _Answers(ResponseHandler):
-    """What comes over one connection, and where it comes from."""
-
-    def __init__(self, scratch: memoryview) -> None:
-        super().__init__(asyncio.get_running_loop())
-        self.intake = Intake(self, scratch)
-
-    async def fill(self, content: aiohttp.StreamReader, view: memoryview, silence_s: float) -> int:
-        """Fill `view` with all that is missing of the body of `content`; return how much came, less if the connection was lost.
-
-        Raises:
-            TimeoutError: nothing came for `silence_s`, or for up to twice as long.
-        """
-        loop = asyncio.get_running_loop()
-        heard, came = loop.time(), 0
-
-        def deadline(filled: int) -> float:
-            nonlocal heard, came
-            if filled != came:
-                heard, came = loop.time(), filled
-            return heard + silence_s
-
-        def taken() -> None:
-            self._parser = None  # it waits for the body in vain; the next request brings another
-            content.feed_eof()
-
-        self._drop_timeout()
-        return await self.intake.fill(view, taken, deadline)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Refuses a connection whose certificate is not the expected gateway's, before anything is sent over it."""
-
-    def __init__(self, gateway: SpiffeId, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._gateway = gateway
-        scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self._factory = lambda: _Answers(scratch).intake  # type: ignore[assignment]
-
-    async def _wrap_create_connection(self, *arguments: Any, **settings: Any) -> Any:
-        """Connect, and return what is behind the intake: aiohttp asks that."""
-        transport, intake = await super()._wrap_create_connection(*arguments, **settings)
-        return transport, cast("Intake", intake).connection
-
-    # The parameter is aiohttp's: this method is the documented place to make connections otherwise.
-    async def _create_connection(self, req: ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
-        protocol = await super()._create_connection(req, traces, timeout)
-        transport = protocol.transport
-        try:
-            check_gateway(transport.get_extra_info("peercert") if transport is not None else None, self._gateway)
-        except NotAuthenticated:
-            protocol.close()
-            raise
-        return protocol
 
 
 class _Pieces(Payload):
@@ -418,7 +362,7 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str, sil
         response.close()
         raise PeerError("E-REQUEST", f"{what} was answered with {announced} bytes, at most {bytes_max} are read")
     if announced is not None and announced > SCRATCH_BYTES:
-        return await _read_large(response, announced, silence_s)
+        return await read_large(response, announced, silence_s)
     pieces: list[bytes] = []
     received = 0
     while piece := await response.content.readany():
@@ -428,21 +372,6 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int, what: str, sil
             raise PeerError("E-REQUEST", f"{what} was answered with more than {bytes_max} bytes")
         pieces.append(piece)
     return b"".join(pieces)
-
-
-async def _read_large(response: aiohttp.ClientResponse, length: int, silence_s: float) -> bytearray:
-    """Return the body of `length` bytes: what the parser has is copied, the rest goes from TLS into its place at once."""
-    content, body = response.content, bytearray(length)
-    view, received = memoryview(body), 0
-    while piece := content.read_nowait():
-        view[received : received + len(piece)] = piece
-        received += len(piece)
-    if not content.is_eof() and response.connection is not None:
-        answers = cast("_Answers", response.connection.protocol)
-        received += await answers.fill(content, view[received:], silence_s)
-    if received != length:
-        raise aiohttp.ClientPayloadError(f"{received} of {length} bytes came")
-    return body
 
 
 async def _error(response: aiohttp.ClientResponse, what: str) -> CarnetError:

@@ -18,6 +18,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -29,7 +30,7 @@ from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.index import SEGMENT_CHUNKS_MAX, Index, Part
 from carnet.index_pages import open_page
 from carnet.index_records import decode_index
-from carnet.limits import INDEX_CHUNKS_MAX, MIB, PARTS_MAX
+from carnet.limits import INDEX_CHUNKS_MAX, KIB, MIB, PARTS_MAX
 from carnet.segment import SegmentOpener
 from carnet.suites import segment_id
 
@@ -39,6 +40,8 @@ _NEVER: Final = 0xFFFFFFFF
 """No slice: there are fewer than `INDEX_CHUNKS_MAX`."""
 _WRITTEN_AT_ONCE: Final = MIB
 """Bytes of small slices that go to the writer in one call; more would let no segment go while the next could be fetched."""
+_DIGESTED_BESIDE: Final = 256 * KIB
+"""From so many bytes on a digest is computed while they are written."""
 
 Fetch = Callable[[SegmentId], Awaitable[Buffer]]
 """Returns the sealed bytes of a segment; whoever opens checks them against the id."""
@@ -172,7 +175,10 @@ async def open_parts(
                 opened.release(piece)
                 progress.read(piece.length)
     finally:
-        await opened.close()
+        try:
+            await opened.close()
+        finally:
+            writing.close()
 
 
 def check_id(suite: int, identifier: SegmentId, sealed: Buffer) -> None:
@@ -218,6 +224,11 @@ class _Writing:
         self._writer: PartWriter | None = None
         self._hasher = hashlib.sha256()
         self._written = 0
+        self._digesting = ThreadPoolExecutor(1, thread_name_prefix="carnet-digest")
+
+    def close(self) -> None:
+        """End the thread that computes digests; nothing runs in it any more."""
+        self._digesting.shutdown()
 
     def take(self, pieces: Sequence[tuple[_Slice, bytes]]) -> None:
         """Write slices of these segments; raise `IntegrityError` E-DIGEST for a part that is not what it says."""
@@ -226,14 +237,24 @@ class _Writing:
             if self._writer is None:
                 self._writer, self._hasher, self._written = self._writer_of(part), hashlib.sha256(), 0
             if piece.length:
-                data = memoryview(raw)[piece.start : piece.start + piece.length]
-                self._hasher.update(data)
-                self._writer.write(data)
-                self._written += piece.length
+                self._write(self._writer, memoryview(raw)[piece.start : piece.start + piece.length])
             if piece.is_last:
                 self._check(part)
                 self._writer.close()
                 self._writer = None
+
+    def _write(self, writer: PartWriter, data: memoryview) -> None:
+        """Write and digest, side by side unless it is so little that a change of thread costs more."""
+        if len(data) < _DIGESTED_BESIDE:
+            self._hasher.update(data)
+            writer.write(data)
+        else:
+            digested = self._digesting.submit(self._hasher.update, data)
+            try:
+                writer.write(data)
+            finally:
+                digested.result()
+        self._written += len(data)
 
     def _check(self, part: Part) -> None:
         digest = Digest.from_raw(self._hasher.digest())

@@ -10,8 +10,8 @@ from tests.crossing.templates import Templates
 from tests.promises.border import border_from
 from tests.promises.kills import Acknowledged, noise, push_once, served
 
-SIZE = 12_000_000
-IN_FLIGHT = 4 * 1_120_000
+SIZE = 32_000_000
+IN_FLIGHT = 6 * 2_240_000
 OVERHEAD = 600_000
 
 

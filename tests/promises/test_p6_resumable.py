@@ -13,8 +13,8 @@ from tests.crossing.test_resume import push_and_stop
 from tests.promises.border import Border
 from tests.promises.kills import Acknowledged, noise, push_once, served
 
-SIZE = 16_000_000
-IN_FLIGHT = 4 * 1_120_000
+SIZE = 32_000_000
+IN_FLIGHT = 6 * 2_240_000
 """Bytes of the segments that may be under way, unacknowledged, when a connection breaks."""
 OVERHEAD = 600_000
 """TLS, requests, rows, and the questions of one run of the command."""
@@ -26,7 +26,7 @@ async def test_cut_connections_cost_no_more_than_what_was_in_flight(border: Bord
 
     def cut(total: int) -> None:
         nonlocal cuts
-        if total > (cuts + 1) * 5_000_000 and cuts < 3:
+        if total > (cuts + 1) * 10_000_000 and cuts < 3:
             cuts += 1
             wire.cut()
 
@@ -80,7 +80,7 @@ async def test_a_destination_killed_in_the_middle_is_sent_only_what_it_misses(se
 
     def kill(total: int) -> None:
         nonlocal kills
-        if total - before > (kills + 1) * 6_000_000 and kills < 1:
+        if total - before > (kills + 1) * 16_000_000 and kills < 1:
             kills += 1
             eu.kill()
 
