@@ -83,7 +83,7 @@ async def read_large(response: aiohttp.ClientResponse, length: int, silence_s: f
     while piece := content.read_nowait():
         view[received : received + len(piece)] = piece
         received += len(piece)
-    if not content.is_eof() and response.connection is not None:
+    if received < length and not content.is_eof() and response.connection is not None:
         answers = cast("_Answers", response.connection.protocol)
         received += await answers.fill(content, view[received:], silence_s)
     if received != length:

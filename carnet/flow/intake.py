@@ -54,6 +54,7 @@ class Intake(asyncio.BufferedProtocol):
     async def fill(self, view: memoryview, taken: Callable[[], None], deadline: Callable[[int], float]) -> int:
         """Fill `view` with the next bytes of the connection, unparsed; return how many came: fewer if the connection was lost.
 
+        `view` is not empty.
         `taken` is called with the last of them, before what follows is parsed. `deadline` gives, for how many of them have come,
         the time of the loop's clock at which they are given up.
 

@@ -59,7 +59,7 @@ async def read_into(request: web.BaseRequest, buffer: bytearray, length: int, bo
         while piece := content.read_nowait():
             view[received : received + len(piece)] = piece
             received += len(piece)
-        if not content.is_eof():
+        if received < length and not content.is_eof():
             had = received
             received += await connection.intake.fill(
                 view[received:length],
