@@ -11,13 +11,14 @@ from carnet.identifiers import Digest, SegmentId
 from carnet.index import Index, Part
 from carnet.index_builder import IndexBuilder
 from carnet.index_records import decode_index, encode_index
+from carnet.limits import SEGMENT_BYTES_MAX, SEGMENT_RAW_BYTES_TARGET
 from carnet.merkle import FrontierTree, leaf_hash
 from carnet.oci import Role
 from carnet.segment import SegmentOpener, SegmentSealer
 from carnet.suites import SUITE_1, chunk_id
 
 SIZES = ChunkSizes(32_768)
-_SEGMENT_BYTES = 1 << 20
+_SEGMENT_BYTES = SEGMENT_RAW_BYTES_TARGET
 _BUFFER_BYTES = 64 << 20
 _INDEX_CHUNKS = 32_768
 _SEGMENT_CHUNKS = 32
@@ -96,7 +97,7 @@ def _segment_parts(data: bytes) -> list[Timed]:
     raws = [view[start : start + _SEGMENT_BYTES] for start in range(0, len(view), _SEGMENT_BYTES)]
     noise = random.Random(4)
     keys = [(noise.randbytes(32), noise.randbytes(12)) for _ in raws]
-    room = bytearray(2 * _SEGMENT_BYTES)
+    room = bytearray(SEGMENT_BYTES_MAX)
     opener = SegmentOpener(SUITE_1)
     sealers = {level: SegmentSealer(SUITE_1, level) for level in (1, 3)}
     sealed = [sealers[1].seal(raw, key=key, nonce=nonce) for raw, (key, nonce) in zip(raws, keys, strict=True)]
