@@ -82,12 +82,12 @@ class _Session:
         _tell("making data: minutes at the first time, then it is kept")
         materials = self._bench.materials(self._sizes, kinds)
         self._head["sizes"] = {kind: material.facts for kind, material in materials.items()}
+        if "micro" in self._wanted:  # first: a part that fails shall not cost all that was measured before it
+            self._head["micro"] = measure_parts(materials["tree"].first)
         for operation in operations:
             self._compare(operation, materials[operation.material])
         if "growth" in self._wanted:
             self._grow()
-        if "micro" in self._wanted:
-            self._head["micro"] = measure_parts(materials["tree"].first)
         self._report([operation.name for operation in operations])
         return 1 if self._failures else 0
 
