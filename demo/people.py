@@ -34,7 +34,7 @@ def _approve(site: Site, story: Story, person: str, transfer: str) -> dict[str, 
 
 def wait_for_two_persons(story: Story) -> str:
     """The ciphertext crosses at once; the key follows when two persons have signed; not a segment is sent again."""
-    story.origin.write_noise(story.root / "hotfix.bin", 12_000_000)
+    story.origin.write_noise(story.root / "hotfix.bin", 24_000_000)
     before = {path.name for path in story.destination.segments()}
     held = carnet_failing(story.origin, 3, *_push(story), "--wait", "delivered", "--timeout", "60s")
     abroad = _segments_abroad(story, before)
