@@ -16,7 +16,7 @@ import pytest
 from tests.simulation.mutations import MUTATIONS
 
 ROOT = Path(__file__).parents[2]
-SAMPLE, WHOLE = 100, 5_000
+SAMPLE, WHOLE = 200, 5_000
 BREACHES = {
     "no-file-sync": {"I1"},
     "no-directory-sync": {"I1"},
@@ -67,7 +67,7 @@ def require_sound(first: int, end: int) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_three_sites_keep_every_promise_through_a_hundred_storms():
+def test_three_sites_keep_every_promise_through_two_hundred_storms():
     """I1 to I9 and the promises hold at every recovery and at the end; everything ends."""
     require_sound(0, SAMPLE)
 
