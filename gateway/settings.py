@@ -124,7 +124,7 @@ class Limits(_Section):
     requests_per_s_max: Annotated[float, Field(ge=0)] = 1_000.0
     """Requests a second of one identity, twice as many in a burst; 0 means no limit."""
     bytes_in_flight_max: Annotated[int, Field(ge=8 * _MIB)] = 64 * _MIB
-    """Bytes of bodies in memory at once; a segment counts 2 MiB, with what its connection takes meanwhile."""
+    """Bytes of bodies in memory at once; a segment counts 3 MiB, with what its connection takes meanwhile."""
     bytes_in_flight_per_identity_max: Annotated[int, Field(ge=4 * _MIB)] = 48 * _MIB
     """Of these, by one identity."""
     disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1 << 30

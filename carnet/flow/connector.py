@@ -27,7 +27,7 @@ class _Answers(ResponseHandler):
         """Fill `view` with all that is missing of the body of `content`; return how much came, less if the connection was lost.
 
         Raises:
-            TimeoutError: nothing came for `silence_s`, or for up to twice as long.
+            TooSlow: nothing came for `silence_s`, or for up to twice as long.
         """
         loop = asyncio.get_running_loop()
         heard, came = loop.time(), 0
@@ -76,7 +76,7 @@ class Connector(aiohttp.TCPConnector):
 async def read_large(response: aiohttp.ClientResponse, length: int, silence_s: float) -> bytearray:
     """Return the body of `length` bytes: what the parser has is copied, the rest goes from TLS into its place at once.
 
-    Raises `aiohttp.ClientError` if the connection is lost before, `TimeoutError` if nothing comes for `silence_s`, or twice that.
+    Raises `aiohttp.ClientError` if the connection is lost before, `TooSlow` if nothing comes for `silence_s`, or twice that.
     """
     content, body = response.content, bytearray(length)
     view, received = memoryview(body), 0

@@ -17,6 +17,15 @@ SCRATCH_BYTES: Final = 64 * KIB
 """Bytes that go to the parser at once, which it takes before the loop goes on: so all connections share them."""
 
 
+class TooSlow(TimeoutError):
+    """The bytes of a body came too slowly, or not at all."""
+
+    def __init__(self, received: int) -> None:
+        """Keep how many had come."""
+        super().__init__(f"given up after {received} bytes")
+        self.received = received
+
+
 class _Connection(Protocol):
     """What an intake serves: the protocol of the connection, as aiohttp has it."""
 
@@ -59,7 +68,7 @@ class Intake(asyncio.BufferedProtocol):
         the time of the loop's clock at which they are given up.
 
         Raises:
-            TimeoutError: they came too slowly; its argument is how many came.
+            TooSlow: their time was up.
         """
         loop = asyncio.get_running_loop()
         self._body = body = _Body(view, taken, loop.create_future())
@@ -67,7 +76,7 @@ class Intake(asyncio.BufferedProtocol):
             while not body.ended.done():
                 left_s = deadline(body.filled) - loop.time()
                 if left_s <= 0:
-                    raise TimeoutError(body.filled)
+                    raise TooSlow(body.filled)
                 await asyncio.wait((body.ended,), timeout=left_s)
             return body.filled
         finally:

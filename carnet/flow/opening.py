@@ -155,7 +155,7 @@ async def open_parts(
     directory of small files costs neither a round trip nor a change of thread for each. `is_checked` says that `fetch` has
     compared with the id what it returns, as a store does; else that is done here.
     """
-    opened = _OpenedSegments(index, fetch, suite, progress, _next_uses(index), is_checked=is_checked)
+    opened = _OpenedSegments(index, fetch, suite, progress, await in_thread(_next_uses, index), is_checked=is_checked)
     writing = _Writing(index, writer_of)
     following = _slices(index)
     ahead: deque[_Slice] = deque()
@@ -207,7 +207,7 @@ def _slices(index: Index) -> Iterator[_Slice]:
 
 def _next_uses(index: Index) -> "array[int]":
     """Return, for each slice that has a segment, in order, which one is the next of the same segment; `_NEVER` if none is."""
-    used = array("I", (found.segment for found in _slices(index) if found.segment is not None))
+    used = array("I", (extent.segment for number in range(len(index.parts)) for extent in index.part_extents(number)))
     following, latest = array("I", [_NEVER]) * len(used), dict[int, int]()
     for number in range(len(used) - 1, -1, -1):
         following[number] = latest.get(used[number], _NEVER)

@@ -7,7 +7,7 @@ Rules:      1. what is longer than the route allows is refused before it is read
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from carnet.errors import CapacityError, PeerError, Unavailable
+from carnet.flow.intake import TooSlow
 from carnet.identifiers import SpiffeId
 from carnet.limits import KIB, SEGMENT_BYTES_MAX
 from gateway.http.admission import SEGMENT_COST_BYTES, Admission
@@ -28,21 +29,29 @@ _BUFFERS_KEPT: Final = 16
 
 
 async def read_body(request: web.BaseRequest, bytes_max: int, bounds: Bounds) -> bytes:
-    """Return the whole body of at most `bytes_max` bytes.
+    """Return the whole body of at most `bytes_max` bytes; its deadline moves with what has come (rule 2).
 
     Raises:
         CapacityError: E-LIMIT when it is longer (only without Content-Length; else the edge has refused it).
         Unavailable: E-BUSY when it comes slower than the floor.
         PeerError: E-REQUEST when it ends early.
     """
+    await _continue(request)
+    start = asyncio.get_running_loop().time()
     body = bytearray()
-
-    def take(piece: bytes) -> None:
-        if len(body) + len(piece) > bytes_max:
-            raise too_long(bytes_max)
-        body.extend(piece)
-
-    await _receive(request, bounds, take)
+    # Until now the connection stopped reading at READ_BUFFER_BYTES; from here on larger pieces save turns of the loop.
+    request.content.set_read_chunk_size(_READ_BYTES)
+    try:
+        async with asyncio.timeout_at(start + bounds.body_deadline_s(0)) as deadline:
+            while piece := await request.content.readany():
+                if len(body) + len(piece) > bytes_max:
+                    raise too_long(bytes_max)
+                body += piece
+                deadline.reschedule(start + bounds.body_deadline_s(len(body)))
+    except TimeoutError:
+        raise _too_slow(len(body), bounds) from None
+    except (RequestPayloadError, OSError):
+        raise _broke_off(len(body)) from None
     return bytes(body)
 
 
@@ -66,31 +75,12 @@ async def read_into(request: web.BaseRequest, buffer: bytearray, length: int, bo
                 lambda: connection.body_taken(content),
                 lambda more: start + bounds.body_deadline_s(had + more),
             )
-    except TimeoutError as late:
-        raise _too_slow(received + late.args[0], bounds) from None
+    except TooSlow as late:
+        raise _too_slow(received + late.received, bounds) from None
     except (RequestPayloadError, OSError):
         raise _broke_off(received) from None
     if received != length:
         raise _broke_off(received)
-
-
-async def _receive(request: web.BaseRequest, bounds: Bounds, take: Callable[[bytes], None]) -> None:
-    """Hand every piece of the body to `take`, moving the deadline with what has come (rule 2)."""
-    await _continue(request)
-    start = asyncio.get_running_loop().time()
-    received = 0
-    # Until now the connection stopped reading at READ_BUFFER_BYTES; from here on larger pieces save turns of the loop.
-    request.content.set_read_chunk_size(_READ_BYTES)
-    try:
-        async with asyncio.timeout_at(start + bounds.body_deadline_s(0)) as deadline:
-            while piece := await request.content.readany():
-                received += len(piece)
-                take(piece)
-                deadline.reschedule(start + bounds.body_deadline_s(received))
-    except TimeoutError:
-        raise _too_slow(received, bounds) from None
-    except (RequestPayloadError, OSError):
-        raise _broke_off(received) from None
 
 
 def _too_slow(received: int, bounds: Bounds) -> Unavailable:

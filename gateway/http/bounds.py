@@ -36,8 +36,8 @@ class Bounds:
     """Open connections in all; one more closes the oldest that is idle and was never authenticated, else itself."""
     connections_per_identity_max: int = 64
     """Open connections of one identity, all its runners together."""
-    bytes_in_flight_max: int = 96 * MIB
-    """Bytes of request bodies, and of segments on their way out, that are in memory at once; a segment counts 2 MiB."""
+    bytes_in_flight_max: int = 64 * MIB
+    """Bytes of request bodies, and of segments on their way out, that are in memory at once; a segment counts 3 MiB."""
     bytes_in_flight_per_identity_max: int = 48 * MIB
     """Of these, by one identity."""
     requests_per_s_max: float = 1_000.0
