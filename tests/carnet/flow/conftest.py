@@ -1,4 +1,4 @@
-"""Agents run under asyncio's own loop, gateways under uvloop; their TLS errors differ, so the client is tried under both."""
+"""Programs run under uvloop where there is one, else under asyncio's own loop; their TLS differs, so the client is tried under both."""
 
 import asyncio
 
@@ -7,6 +7,6 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item):
-    if item.path.name != "test_client.py":
+    if item.path.name not in {"test_client.py", "test_connector.py"}:
         return {"asyncio": asyncio.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
