@@ -28,7 +28,7 @@ class Server:
         """Start it and wait until it listens on `port`."""
         self.log = log
         with log.open("ab") as out:
-            self._process = subprocess.Popen([*network.far, *argv], stdout=out, stderr=out, start_new_session=True)
+            self._process = subprocess.Popen([*network.far, *argv], stdout=out, stderr=out, process_group=0)
         try:
             self._wait(network, port)
         except BaseException:

@@ -23,6 +23,7 @@ from carnet.flow.chunk_table import ChunkTable
 from carnet.flow.parts import PartInput, PartReader
 from carnet.flow.progress import Progress
 from carnet.flow.sparse import sparse_segments
+from carnet.flow.turns import turn, turn_given_back
 from carnet.identifiers import Digest, SegmentId
 from carnet.index import Index, Part
 from carnet.limits import MIB, SEGMENT_RAW_BYTES_MAX, SEGMENT_RAW_BYTES_TARGET
@@ -161,7 +162,8 @@ class ChunkingStage:
             for part in parts:
                 self._take(part, digesting)
         self._seal_sparse_anew()
-        self._close_segment(last=True)
+        with turn():
+            self._close_segment(last=True)
 
     def _seal_sparse_anew(self) -> None:
         """Put the chunks in use of sparse base segments into segments of this transfer, and refer to those instead."""
@@ -172,11 +174,12 @@ class ChunkingStage:
                 continue  # its chunks may be longer than those of this transfer can be
             entry = self._bases[source - 1].index.segments[segment]
             raw = memoryview(self._read_base(source, segment))
-            for chunk in chunks:
-                start = entry.chunk_offset(chunk)
-                identifier = entry.chunk_id(chunk) if self._bases[source - 1].same_lineage else None
-                data = raw[start : start + entry.chunk_lengths[chunk]]
-                moved[make_place(source, segment, chunk)] = self._append(identifier, data)
+            with turn():
+                for chunk in chunks:
+                    start = entry.chunk_offset(chunk)
+                    identifier = entry.chunk_id(chunk) if self._bases[source - 1].same_lineage else None
+                    data = raw[start : start + entry.chunk_lengths[chunk]]
+                    moved[make_place(source, segment, chunk)] = self._append(identifier, data)
         if moved:
             self.parts = [
                 PartPlaces(one.part, array("Q", (moved.get(place, place) for place in one.places))) for one in self.parts
@@ -240,7 +243,8 @@ class ChunkingStage:
             held += filled
             size += filled
             final = held < len(view)
-            start = self._place(view, cut(view[:held], self._sizes, final=final), places)
+            with turn():
+                start = self._place(view, cut(view[:held], self._sizes, final=final), places)
             self._progress.read(filled)
             digested.result()
             if final:
@@ -285,12 +289,14 @@ class ChunkingStage:
         return OpenSegment(self._number, raw, memoryview(raw))
 
     def _close_segment(self, *, last: bool) -> None:
+        """Hand on the open segment if anything is in it; called with a turn."""
         segment = self._open
         if segment.length:
             segment.solo = last and segment.number == 0 and self._known_count == 0
             self._number += 1
             self._open = self._new_segment()
-            self._emit(segment)
+            with turn_given_back():
+                self._emit(segment)
 
 
 def _fill(reader: PartReader, view: memoryview) -> int:

@@ -11,7 +11,6 @@ Spec:       docs/life-of-a-chunk.md; docs/formats.md sections "Segments", "Rows"
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +22,13 @@ from carnet.errors import CallerError, IntegrityError, NotFound, PeerError
 from carnet.flow.buffers import Buffers
 from carnet.flow.chunking_stage import Base, ChunkingStage, KnownSegment, OpenSegment, PartPlaces, split_place
 from carnet.flow.ending import ended, in_thread
-from carnet.flow.handover import LoopQueue, Stopped, ThreadQueue
+from carnet.flow.handover import LoopQueue, Stop, Stopped, ThreadQueue
 from carnet.flow.level import LevelControl
 from carnet.flow.opening import Fetch, check_id
 from carnet.flow.parts import PartInput
 from carnet.flow.progress import Progress
 from carnet.flow.slots import Slots
+from carnet.flow.turns import turn
 from carnet.identifiers import Digest, SegmentId, TransferId
 from carnet.index import Index
 from carnet.index_builder import IndexBuilder
@@ -165,7 +165,7 @@ class _Pipeline:
     def __init__(self, plan: SealingPlan, progress: Progress) -> None:
         self._plan = plan
         self._progress = progress
-        self._stop = threading.Event()
+        self._stop = Stop()
         self._opened: ThreadQueue[OpenSegment | None] = ThreadQueue(_OPEN_MAX, self._stop)
         self._outgoing: LoopQueue[SealedSegment] = LoopQueue(_SEALED_MAX, self._stop)
         self._introduced: dict[int, _Introduced] = {
@@ -265,7 +265,9 @@ class _Pipeline:
         try:
             while (segment := self._opened.take()) is not None:
                 sealer.compress_at(self._level.level)
-                self._level.sealed(waited=self._outgoing.put(self._seal(sealer, segment)))
+                with turn():
+                    sealed = self._seal(sealer, segment)
+                self._level.sealed(waited=self._outgoing.put(sealed))
         except BaseException:
             self._stop.set()
             raise
@@ -355,7 +357,7 @@ def _used_chunks(parts: Sequence[PartPlaces], known: int) -> list[set[int]]:
     return used
 
 
-def _wait_for(waiting: "Future[Result]", stop: threading.Event) -> Result:
+def _wait_for(waiting: "Future[Result]", stop: Stop) -> Result:
     """Return what the loop's work gives, to a thread; raise `Stopped` if the push ends before."""
     while True:
         try:

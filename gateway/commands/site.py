@@ -8,6 +8,7 @@ from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, wait_for
 from carnet.flow.starting import quick_imports
 from gateway.commands.terminal import Directory, harden_process, serve_until_stopped
 from gateway.memory import give_back_early
+from gateway.priority import go_first
 
 if TYPE_CHECKING:
     from gateway.settings import GatewaySettings
@@ -67,6 +68,7 @@ def serve(directory: Directory, *, quiet: Quiet = False, verbose: Verbose = Fals
 
     harden_process()
     give_back_early()
+    go_first()
     settings = load_settings(directory)
     paths = SitePaths(settings.data_dir)
     settings = _with_log_level(settings, quiet=quiet, verbose=verbose)
@@ -102,6 +104,7 @@ def dev(
 
     harden_process()
     give_back_early()
+    go_first()
     root = directory.absolute()
     paths = SitePaths(root)
     if not (root / FILE_NAME).exists() and not paths.keys.exists():

@@ -1,4 +1,4 @@
-"""Programs run under uvloop where there is one, else under asyncio's own loop; their TLS differs, so the client is tried under both."""
+"""Programs run under uvloop where there is one, else under asyncio's own loop; the client is tried under both: TLS differs."""
 
 import asyncio
 
