@@ -123,7 +123,8 @@ def _opens(services: Services, bundle: TrustBundle, lane: LaneName, origin: Site
 
 
 def _judge(services: Services, bundle: TrustBundle, gate: Gate, facts: Facts) -> Judgement:
-    decision = services.policies.decide(gate, facts)
+    today = services.trust.floor.judged(services.clock.now()).date()
+    decision = services.policies.decide(gate, facts, today)
     named: dict[str, JsonValue] = {
         name: list(fact.value) if isinstance(fact.value, tuple) else fact.value for name, fact in facts.items()
     }

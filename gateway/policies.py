@@ -6,6 +6,7 @@ Spec:       docs/policy.md; docs/operations.md section "Policy"
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -16,9 +17,13 @@ from carnet.errors import CallerError
 from carnet.identifiers import Digest, SiteName, SpiffeId
 from carnet.limits import POLICY_BYTES_MAX, POLICY_FILES_MAX
 from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision, combine, evaluate, make_fact, parse_policy, undecided
-from carnet.trust import Lane, TrustBundle
+from carnet.trust import Carriage, Lane, Site, TrustBundle
+from gateway.geography import DIRECTORY as GROUPS
+from gateway.geography import load_groups
 
 _PATTERN: Final = "*.yaml"
+CASES_SUFFIX: Final = ".cases.yaml"
+"""Files of cases stand beside the policy that they are about, and are none."""
 _AUTHENTICATED: Final = frozenset({"origin.site", "origin.agent"})
 """Declared facts that the caller has verified: the signature, or the client certificate, is by whom they name."""
 
@@ -48,11 +53,14 @@ class PolicyBook:
         self._policy = found
         return changed
 
-    def decide(self, gate: Gate, facts: Facts) -> PolicyDecision:
-        """Return what the policy in force decides at `gate` about `facts`. Never raises: what cannot be decided is held."""
+    def decide(self, gate: Gate, facts: Facts, on: date | None = None) -> PolicyDecision:
+        """Return what the policy in force decides at `gate` about `facts` on the day `on`, see `evaluate`.
+
+        Never raises: what cannot be decided is held.
+        """
         policy = self._policy
         try:
-            return evaluate(policy, gate, facts)
+            return evaluate(policy, gate, facts, on)
         except Exception as error:  # noqa: BLE001 - a defect here must hold, whatever it is
             return undecided(policy, gate, type(error).__name__)
 
@@ -95,12 +103,32 @@ def gather_facts(
         "recipient.kind": recipient.kind,
         "recipient.identity": recipient,
         "recipient.site": recipient.site,
+        "recipient.is_originator": recipient == declared["origin.agent"],
+        **_path_facts(bundle, lane, origin, target),
     }
     if inspected is not None:
         facts["content.inspected"] = make_fact("content.inspected", inspected, Assurance.DERIVED, "this site")
     bundle_name = f"trust bundle {bundle.version}"
     facts.update({name: make_fact(name, value, Assurance.DERIVED, bundle_name) for name, value in derived.items()})
     return facts
+
+
+def _path_facts(bundle: TrustBundle, lane: Lane, origin: Site, target: Site) -> dict[str, JsonValue]:
+    """Return where the artifact may pass and rest, and who holds a key: of any route, for any may be taken."""
+    relays = [bundle.site(name) for name in lane.relays]
+    stores = [bundle.site(name) for route in lane.routes if route.carriage is Carriage.STORE for name in route.relays]
+    return {
+        "path.countries": _countries(origin, *relays, target),
+        "path.relays": [str(relay.name) for relay in relays],
+        "storage.countries": _countries(origin, *stores, target),
+        "custody.countries": _countries(origin, target),
+        "custody.sites": list(dict.fromkeys(str(site.name) for site in (origin, target))),
+    }
+
+
+def _countries(*sites: Site) -> list[JsonValue]:
+    """Return each jurisdiction once, in order."""
+    return list(dict.fromkeys(str(site.jurisdiction) for site in sites))
 
 
 def dev_policy() -> str:
@@ -129,7 +157,7 @@ def _declared_fact(name: str, value: JsonValue, source: str) -> Fact:
 def _stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Return what changes when a policy file is written, added or removed."""
     found = []
-    for path in sorted(directory.glob(_PATTERN)) if directory.is_dir() else []:
+    for path in [*_paths(directory), *sorted((directory / GROUPS).glob(_PATTERN))]:
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -138,15 +166,20 @@ def _stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
     return tuple(found)
 
 
+def _paths(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.glob(_PATTERN)) if not path.name.endswith(CASES_SUFFIX)]
+
+
 def _read(directory: Path) -> Policy:
-    paths = sorted(directory.glob(_PATTERN)) if directory.is_dir() else []
+    paths = _paths(directory)
     if not paths:
         raise CallerError(
             "E-POLICY", f"no {_PATTERN} in {directory}: nothing would be allowed", remedy="write a policy file there"
         )
     if len(paths) > POLICY_FILES_MAX:
         raise CallerError("E-POLICY", f"{len(paths)} policy files, at most {POLICY_FILES_MAX} are read (POLICY_FILES_MAX)")
-    return combine(parse_policy(_text(path), path.name) for path in paths)
+    groups = load_groups(directory)
+    return combine((parse_policy(_text(path), path.name, groups) for path in paths), groups)
 
 
 def _text(path: Path) -> str:

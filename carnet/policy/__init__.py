@@ -10,13 +10,17 @@ Spec:       docs/policy.md; DESIGN section 8
 from carnet.policy.checking import Finding, check_policy, parse_policy
 from carnet.policy.evaluation import PolicyDecision, evaluate, undecided
 from carnet.policy.facts import Assurance, Fact, Facts, make_fact
+from carnet.policy.groups import NO_GROUPS, GroupFile, Groups, parse_groups
 from carnet.policy.rules import Policy, PolicyFile, Rule, combine
 
 __all__ = [
+    "NO_GROUPS",
     "Assurance",
     "Fact",
     "Facts",
     "Finding",
+    "GroupFile",
+    "Groups",
     "Policy",
     "PolicyDecision",
     "PolicyFile",
@@ -25,6 +29,7 @@ __all__ = [
     "combine",
     "evaluate",
     "make_fact",
+    "parse_groups",
     "parse_policy",
     "undecided",
 ]

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from carnet.decision import Gate, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
-from carnet.policy.facts import fact_type
-from carnet.policy.matching import Matcher, describe, suits
-from carnet.policy.rules import PolicyFile, Rule
+from carnet.policy.facts import NOT_SUPPLIED, fact_type
+from carnet.policy.groups import NO_GROUPS, Groups
+from carnet.policy.matching import Matcher, describe, groups_of, suits
+from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule
 from carnet.policy.source import SourceTree, parse_yaml
 
 _FINDINGS_MAX = 200
@@ -39,14 +40,17 @@ class Finding:
         return f"line {self.line}: {'error' if self.is_error else 'warning'}: {self.text}"
 
 
-def check_policy(text: str) -> list[Finding]:
-    """Return what is wrong or doubtful in the policy file `text`, by line; empty if nothing is. Never raises."""
-    return _examine(text)[1]
+def check_policy(text: str, groups: Groups = NO_GROUPS) -> list[Finding]:
+    """Return what is wrong or doubtful in the policy file `text`, by line; empty if nothing is. Never raises.
+
+    `groups` are those that its rules may name.
+    """
+    return _examine(text, groups)[1]
 
 
-def parse_policy(text: str, name: str) -> PolicyFile:
+def parse_policy(text: str, name: str, groups: Groups = NO_GROUPS) -> PolicyFile:
     """Return the policy file in `text`; raise `CallerError` E-POLICY with `name` and line of the first error."""
-    file, findings = _examine(text)
+    file, findings = _examine(text, groups)
     errors = [finding for finding in findings if finding.is_error]
     if file is None or errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -54,7 +58,7 @@ def parse_policy(text: str, name: str) -> PolicyFile:
     return file
 
 
-def _examine(text: str) -> tuple[PolicyFile | None, list[Finding]]:
+def _examine(text: str, groups: Groups) -> tuple[PolicyFile | None, list[Finding]]:
     try:
         tree = parse_yaml(text)
     except CallerError as error:
@@ -68,52 +72,70 @@ def _examine(text: str) -> tuple[PolicyFile | None, list[Finding]]:
         return None, [Finding(1, True, error.problem)]
     except ValidationError as error:
         return None, sorted(_shape_findings(error, tree))[:_FINDINGS_MAX]
-    return file, sorted((*_rule_findings(file, tree), *_file_findings(file, tree)))[:_FINDINGS_MAX]
+    return file, sorted((*_rule_findings(file, tree, groups), *_file_findings(file, tree)))[:_FINDINGS_MAX]
 
 
 def _shape_findings(error: ValidationError, tree: SourceTree) -> Iterator[Finding]:
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path = detail["loc"]
+        path = tuple(step for step in detail["loc"] if step not in EXEMPTION_FORMS)
         shown = ".".join(str(step) for step in path)
         yield Finding(
             tree.line(path), True, f"{ascii(shown)[1:-1][:200] or 'policy'}: {detail['msg'].removeprefix('Value error, ')}"
         )
 
 
-def _rule_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
+def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterator[Finding]:
     seen: dict[str, int] = {}
     for number, rule in enumerate(file.rules):
         line = tree.line(("rules", number, "id"))
         if rule.id in seen:
             yield Finding(line, True, f"rule id {rule.id} stands twice, first in line {seen[rule.id]}")
         seen.setdefault(rule.id, line)
-        for place, conditions in (("when", rule.when), ("unless", rule.unless)):
+        for path, conditions in _places(rule):
             for name, matcher in conditions.items():
-                problem = _condition_problem(name, matcher)
+                place = tree.line(("rules", number, *path, name))
+                problem = _condition_problem(name, matcher, groups)
                 if problem is not None:
-                    yield Finding(tree.line(("rules", number, place, name)), True, f"rule {rule.id}: {problem}")
-        if rule.unless and rule.unless.items() <= rule.when.items():
+                    yield Finding(place, True, f"rule {rule.id}: {problem}")
+                elif name in NOT_SUPPLIED:
+                    yield Finding(place, False, f"rule {rule.id}: no site can supply the fact {name} yet")
+        if any(exempt.items() <= rule.when.items() for exempt in rule.exemptions):
             yield Finding(line, False, f"rule {rule.id} never applies: what `unless` exempts is part of `when`")
 
 
-def _condition_problem(name: str, matcher: Matcher) -> str | None:
+def _places(rule: Rule) -> Iterator[tuple[tuple[str | int, ...], Conditions]]:
+    """Yield each set of conditions of a rule, and where it stands in the rule."""
+    yield ("when",), rule.when
+    if isinstance(rule.unless, tuple):
+        yield from ((("unless", number), conditions) for number, conditions in enumerate(rule.unless))
+    else:
+        yield ("unless",), rule.unless
+
+
+def _condition_problem(name: str, matcher: Matcher, groups: Groups) -> str | None:
     kind = fact_type(name)
     if kind is None:
         return f"no fact is called {name!a}"
     if not suits(matcher, kind):
         return f"the fact {name} is a {kind.value}, so {describe(matcher)!r} cannot be asked of it"
-    return None
+    unknown = next((group for group in groups_of(matcher) if group not in groups.names), None)
+    return None if unknown is None else f"no group of jurisdictions is called {unknown}"
 
 
 def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
     lines = [tree.line(("rules", number, "id")) for number in range(len(file.rules))]
     for gate in sorted({gate for rule in file.rules for gate in rule.at}):
-        # A file that denies everything at a gate means it.
-        if not any(gate in rule.at and (rule.effect is Outcome.ALLOW or _denies_all(rule)) for rule in file.rules):
+        # A file that denies everything at a gate means it; at a recheck nothing needs to be allowed again.
+        if gate is not Gate.RECHECK and not any(
+            gate in rule.at and (rule.effect is Outcome.ALLOW or _denies_all(rule)) for rule in file.rules
+        ):
             yield Finding(tree.line(("rules",)), False, f"no rule of this file allows at {gate.value}")
     for line, rule in zip(lines, file.rules, strict=True):
-        if rule.approvals and Gate.RECEIPT in rule.at:
-            yield Finding(line, False, f"rule {rule.id} names approvals at receipt, where nobody is asked: the hold waits")
+        unasked = [gate for gate in (Gate.RECEIPT, Gate.RECHECK) if gate in rule.at and rule.approvals]
+        if unasked:
+            yield Finding(
+                line, False, f"rule {rule.id} names approvals at {_gates(unasked)}, where nobody is asked: the hold waits"
+            )
     for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):
         if (first.effect, first.when, first.unless) == (second.effect, second.when, second.unless) and first.id != second.id:
             shared = set(first.at) & set(second.at)

@@ -7,6 +7,8 @@ Rules:      1. total: every policy, gate and set of facts has a decision  2. no 
             3. a rule that needs a missing fact, or cannot compare, contributes `on_error` (hold by default)
             4. a rule that one condition already rules out needs nothing else
             5. obligations and approvals of all applying rules are united
+            6. a jurisdiction that no file of groups knows is a denial, wherever groups are asked about it
+            7. at `recheck` no rule means that what was decided stands: rules there only tighten
 Spec:       docs/policy.md section "How a decision is made"; DESIGN promise P9
 Example:    >>> from carnet.policy.rules import Metadata, PolicyFile, Rule, combine
             >>> rule = Rule(id="all", at=("offer",), effect="allow", reason="try it out")
@@ -17,13 +19,16 @@ Example:    >>> from carnet.policy.rules import Metadata, PolicyFile, Rule, comb
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
+from typing import Final, NamedTuple
 
 from carnet.decision import Gate, Obligation, Outcome, strictest
 from carnet.identifiers import Digest
 from carnet.policy.facts import Fact, Facts
-from carnet.policy.matching import Answer, Matcher, all_of, answer, negate
-from carnet.policy.rules import ENGINE, NO_PERMIT, ApprovalNeed, Conditions, Defaults, Policy, Rule
+from carnet.policy.groups import Groups
+from carnet.policy.matching import Answer, Matcher, negate
+from carnet.policy.rules import ENGINE, NO_PERMIT, UNCHANGED, ApprovalNeed, PlannedRule, Policy, PolicyFile, Question
 
 
 class Verdict(Enum):
@@ -32,22 +37,26 @@ class Verdict(Enum):
     APPLIED = "applied"
     NOT_APPLIED = "did not apply"
     FACT_MISSING = "needs a fact that is missing"
+    PART_MISSING = "needs to know which part of a country"
+    OUT_OF_DATE = "needs a file of groups that is out of date"
+    UNKNOWN_CODE = "was told of a jurisdiction that does not exist"
     ERROR = "could not compare a fact"
 
 
-@dataclass(frozen=True)
-class Input:
-    """One condition as it was read: `matcher` of the fact `name`; `exempting` if it stands under `unless`."""
+class Input(NamedTuple):
+    """One condition as it was read: `matcher` of the fact `name`; a tuple, for many are made for each decision.
+
+    `exempting` is 0 for one of `when`, or which alternative of `unless` it stands in, from 1.
+    """
 
     name: str
     matcher: Matcher
     fact: Fact | None
     answer: Answer
-    exempting: bool
+    exempting: int
 
 
-@dataclass(frozen=True)
-class RuleResult:
+class RuleResult(NamedTuple):
     """One rule's part: `contribution` is what it makes of the decision, or None if it has no say in it."""
 
     rule: str
@@ -87,22 +96,32 @@ class PolicyDecision:
         )
 
 
-def evaluate(policy: Policy, gate: Gate, facts: Facts) -> PolicyDecision:
-    """Return what `policy` decides at `gate` about `facts`. Never raises (rule 1)."""
+def evaluate(policy: Policy, gate: Gate, facts: Facts, on: date | None = None) -> PolicyDecision:
+    """Return what `policy` decides at `gate` about `facts` on the day `on`. Never raises (rule 1).
+
+    Without a day, what depends on one is held: files of groups, and policies that say when they are in force.
+    """
     considered = policy.rules_at(gate)
-    results = tuple(_judge(rule, defaults, facts) for rule, defaults in considered)
-    if not any(result.effect is Outcome.ALLOW and result.verdict is not Verdict.NOT_APPLIED for result in results):
+    results: tuple[RuleResult, ...] = ()
+    if policy.is_dated:
+        results = tuple(_ended(file, gate) for file in policy.files if _has_ended(file, on))
+        considered = tuple(planned for planned in considered if _has_begun(planned.file, on))
+    results = (*results, *[_judge(planned, facts, policy.groups, on) for planned in considered])
+    if gate is Gate.RECHECK:
+        if all(result.contribution is None for result in results):
+            results = (*results, _unchanged())
+    elif not any(result.effect is Outcome.ALLOW and result.verdict is not Verdict.NOT_APPLIED for result in results):
         results = (*results, _no_permit(gate, results))
     applied = {result.rule for result in results if result.verdict is Verdict.APPLIED}
-    applying = [rule for rule, _ in considered if rule.id in applied]
+    applying = [planned for planned in considered if planned.rule.id in applied]
     return PolicyDecision(
         gate=gate,
         outcome=strictest(result.contribution for result in results if result.contribution is not None),
         policy=policy.digest,
         valid_for_h=policy.decision_ttl_h,
         results=results,
-        obligations=_united(rule.obligations for rule in applying),
-        approvals=_needed(rule.approvals for rule in applying),
+        obligations=_united(planned.obligations for planned in applying if planned.obligations),
+        approvals=_needed(planned.rule.approvals for planned in applying if planned.rule.approvals),
     )
 
 
@@ -115,26 +134,72 @@ def undecided(policy: Policy, gate: Gate, problem: str) -> PolicyDecision:
     return PolicyDecision(gate, Outcome.HOLD, policy.digest, policy.decision_ttl_h, (result,), (), ())
 
 
-def _judge(rule: Rule, defaults: Defaults, facts: Facts) -> RuleResult:
-    inputs = (*_read(rule.when, facts, exempting=False), *_read(rule.unless, facts, exempting=True))
-    required = all_of(given.answer for given in inputs if not given.exempting)
-    exempting = [given.answer for given in inputs if given.exempting]
-    applies = all_of([required, negate(all_of(exempting))]) if exempting else required
-    verdict = {
-        Answer.YES: Verdict.APPLIED,
-        Answer.NO: Verdict.NOT_APPLIED,
-        Answer.MISSING: Verdict.FACT_MISSING,
-        Answer.ERROR: Verdict.ERROR,
-    }[applies]
-    contribution = {Verdict.APPLIED: rule.effect, Verdict.NOT_APPLIED: None}.get(verdict, defaults.on_error)
-    return RuleResult(rule.id, rule.effect, verdict, contribution, rule.reason, rule.remedy, rule.cite, inputs, rule.approvals)
+_VERDICTS: Final = {
+    Answer.YES: Verdict.APPLIED,
+    Answer.NO: Verdict.NOT_APPLIED,
+    Answer.MISSING: Verdict.FACT_MISSING,
+    Answer.UNSTATED: Verdict.PART_MISSING,
+    Answer.STALE: Verdict.OUT_OF_DATE,
+    Answer.ERROR: Verdict.ERROR,
+    Answer.UNKNOWN_CODE: Verdict.UNKNOWN_CODE,
+}
 
 
-def _read(conditions: Conditions, facts: Facts, *, exempting: bool) -> list[Input]:
-    return [
-        Input(name, matcher, facts.get(name), answer(matcher, facts.get(name)), exempting)
-        for name, matcher in sorted(conditions.items())
-    ]
+def _judge(planned: PlannedRule, facts: Facts, groups: Groups, on: date | None) -> RuleResult:
+    rule = planned.rule
+    inputs: list[Input] = []
+    answers = [_ask(planned.when, 0, inputs, facts, groups, on)]
+    for number, questions in enumerate(planned.exemptions, start=1):
+        answers.append(negate(_ask(questions, number, inputs, facts, groups, on)))
+    verdict = _VERDICTS[max(answers)]
+    if verdict is Verdict.APPLIED:
+        contribution: Outcome | None = rule.effect
+    elif verdict is Verdict.NOT_APPLIED:
+        contribution = None
+    else:
+        contribution = Outcome.DENY if verdict is Verdict.UNKNOWN_CODE else planned.file.defaults.on_error
+    return RuleResult(
+        rule.id, rule.effect, verdict, contribution, rule.reason, rule.remedy, rule.cite, tuple(inputs), rule.approvals
+    )
+
+
+def _ask(
+    questions: tuple[Question, ...], exempting: int, inputs: list[Input], facts: Facts, groups: Groups, on: date | None
+) -> Answer:
+    """Ask all of `questions`, put what was read into `inputs`, and return whether all hold."""
+    together = Answer.YES
+    for name, matcher, ask in questions:
+        fact = facts.get(name)
+        said = ask(fact, groups, on)
+        inputs.append(Input(name, matcher, fact, said, exempting))
+        together = max(together, said)
+    return together
+
+
+def _has_begun(file: PolicyFile, on: date | None) -> bool:
+    start = file.metadata.effective_from
+    return start is None or on is None or start <= on.isoformat()
+
+
+def _has_ended(file: PolicyFile, on: date | None) -> bool:
+    """Tell whether the file is over, or cannot be known to be in force."""
+    end = file.metadata.effective_until
+    return end is not None and (on is None or end < on.isoformat())
+
+
+def _ended(file: PolicyFile, gate: Gate) -> RuleResult:
+    told = file.metadata
+    return RuleResult(
+        ENGINE, Outcome.HOLD, Verdict.APPLIED, Outcome.HOLD,
+        f"the policy {told.id} was in force until {told.effective_until} only, so it cannot decide at {gate.value}",
+        f"ask {told.owner} to review it and put a later edition in its place", (), (),
+    )  # fmt: skip
+
+
+def _unchanged() -> RuleResult:
+    return RuleResult(
+        UNCHANGED, Outcome.ALLOW, Verdict.APPLIED, Outcome.ALLOW, "no rule asks for anything stricter than before", None, (), ()
+    )
 
 
 def _no_permit(gate: Gate, results: tuple[RuleResult, ...]) -> RuleResult:
@@ -149,9 +214,9 @@ def _no_permit(gate: Gate, results: tuple[RuleResult, ...]) -> RuleResult:
     )
 
 
-def _united(groups: Iterable[tuple[Obligation, ...]]) -> tuple[Obligation, ...]:
+def _united(groups: Iterable[tuple[tuple[bytes, Obligation], ...]]) -> tuple[Obligation, ...]:
     """Return each obligation once, in an order that depends on what they say alone."""
-    by_bytes = {obligation.encode(): obligation for group in groups for obligation in group}
+    by_bytes = {said: obligation for group in groups for said, obligation in group}
     return tuple(by_bytes[key] for key in sorted(by_bytes))
 
 

@@ -13,10 +13,13 @@ from carnet.encoding import JsonValue
 from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
 from carnet.messages import ReasonView
 from carnet.policy.evaluation import Input, PolicyDecision, RuleResult, Verdict
-from carnet.policy.matching import Answer, describe, shown
+from carnet.policy.matching import Answer, describe, groups_of, shown
 
 FACT_MISSING = "FACT-MISSING"
 FACT_TYPE = "FACT-TYPE"
+PART_MISSING = "PART-MISSING"
+GROUPS_OUT_OF_DATE = "GROUPS-OUT-OF-DATE"
+UNKNOWN_CODE = "UNKNOWN-CODE"
 
 _CITE_CHARS_MAX = 255
 
@@ -86,6 +89,13 @@ def _text(result: RuleResult) -> str:
         text = f"{FACT_MISSING}: {_names(result, Answer.MISSING)} is not known, and the rule needs it ({result.reason})"
     elif result.verdict is Verdict.ERROR:
         text = f"{FACT_TYPE}: {_names(result, Answer.ERROR)} cannot be compared with what the rule asks ({result.reason})"
+    elif result.verdict is Verdict.PART_MISSING:
+        names = _values(result, Answer.UNSTATED)
+        text = f"{PART_MISSING}: {names}; of such a country parts are listed, so its part must be stated ({result.reason})"
+    elif result.verdict is Verdict.OUT_OF_DATE:
+        text = f"{GROUPS_OUT_OF_DATE}: {_groups(result)} cannot be relied upon today ({result.reason})"
+    elif result.verdict is Verdict.UNKNOWN_CODE:
+        text = f"{UNKNOWN_CODE}: {_values(result, Answer.UNKNOWN_CODE)}; no list knows all of these codes ({result.reason})"
     else:
         text = result.reason
     return text[:TEXT_CHARS_MAX]
@@ -97,14 +107,25 @@ def _remedy(result: RuleResult) -> str | None:
         return f"declare it with the push, or ask the operator where this site should know it: {names}"[:TEXT_CHARS_MAX]
     if result.verdict is Verdict.ERROR:
         return "ask the owner of the policy to correct the rule: `carnet-gateway policy check` names the line"
-    return result.remedy
+    return _REMEDIES.get(result.verdict, result.remedy)
+
+
+_REMEDIES = {
+    Verdict.PART_MISSING: "state the part of the country, as in UA-30: in the waybill's parties, or as the site's jurisdiction",
+    Verdict.OUT_OF_DATE: "ask whoever keeps the groups of jurisdictions to review them and put later files in their place",
+    Verdict.UNKNOWN_CODE: "state a country by its code in ISO 3166-1, such as DE, or a part of it by that in ISO 3166-2",
+}
 
 
 def _why_not(result: RuleResult) -> str:
     failed = [given for given in result.inputs if not given.exempting and given.answer is Answer.NO]
     if failed:
         return "; ".join(f"{_value(given)}, the rule asks that it {describe(given.matcher)}" for given in failed[:8])
-    return "exempt, for " + " and ".join(_value(given) for given in result.inputs if given.exempting)
+    exempt = {given.exempting for given in result.inputs} - {0}
+    held = next(
+        number for number in sorted(exempt) if all(one.answer is Answer.YES for one in result.inputs if one.exempting == number)
+    )
+    return "exempt, for " + " and ".join(_value(given) for given in result.inputs if given.exempting == held)
 
 
 def _read(given: Input) -> str:
@@ -117,6 +138,14 @@ def _value(given: Input) -> str:
     if given.fact is None:
         return f"{given.name} is not known"
     return f"{given.name} is {shown(given.fact.value)}, {given.fact.assurance.word} by {given.fact.source}"
+
+
+def _values(result: RuleResult, wanted: Answer) -> str:
+    return ", ".join(sorted({_value(given) for given in result.inputs if given.answer is wanted})[:4])
+
+
+def _groups(result: RuleResult) -> str:
+    return ", ".join(sorted({name for one in result.inputs if one.answer is Answer.STALE for name in groups_of(one.matcher)})[:8])
 
 
 def _names(result: RuleResult, wanted: Answer) -> str:

@@ -28,6 +28,18 @@ class FactType(Enum):
     TEXTS = "list of texts"
     NUMBER = "integer"
     FLAG = "true or false"
+    CODE = "ISO 3166 code"
+    CODES = "list of ISO 3166 codes"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are text, or lists of text."""
+        return self not in (FactType.NUMBER, FactType.FLAG)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether its values name jurisdictions."""
+        return self in (FactType.CODE, FactType.CODES)
 
 
 class Assurance(IntEnum):
@@ -72,14 +84,14 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
     "legal.basis": (FactType.TEXT, "legal basis of a transfer of personal data"),
     "purpose": (FactType.TEXT, "why it is sent, such as deploy or test"),
     "parties.names": (FactType.TEXTS, "names of the parties concerned"),
-    "parties.countries": (FactType.TEXTS, "ISO 3166 codes of the parties' countries"),
+    "parties.countries": (FactType.CODES, "of the parties concerned"),
     "origin.site": (FactType.TEXT, "the site it comes from"),
     "origin.agent": (FactType.TEXT, "SPIFFE id of the originator"),
     "origin.initiator": (FactType.TEXT, "the person or job on whose behalf"),
-    "origin.jurisdiction": (FactType.TEXT, "ISO 3166 code of the origin site"),
+    "origin.jurisdiction": (FactType.CODE, "where the origin site is"),
     "origin.operator": (FactType.TEXT, "legal entity that runs the origin site"),
     "destination.site": (FactType.TEXT, "the site it goes to"),
-    "destination.jurisdiction": (FactType.TEXT, "ISO 3166 code of the destination site"),
+    "destination.jurisdiction": (FactType.CODE, "where the destination site is"),
     "destination.operator": (FactType.TEXT, "legal entity that runs the destination site"),
     "lane": (FactType.TEXT, "the lane's name; `home` inside one site"),
     "lane.mode": (FactType.TEXT, "inspected or sealed"),
@@ -91,8 +103,58 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
     "recipient.kind": (FactType.TEXT, "gateway, or agent or person for a pull: who gets the key"),
     "recipient.identity": (FactType.TEXT, "SPIFFE id of who gets the key"),
     "recipient.site": (FactType.TEXT, "the site that vouches for who gets the key"),
+    "recipient.is_originator": (FactType.FLAG, "who gets the key is the agent that sent the artifact"),
+    "path.countries": (FactType.CODES, "of every site on the lane: origin, relays of any of its routes, destination"),
+    "path.relays": (FactType.TEXTS, "relays of any route of the lane; none has a key"),
+    "storage.countries": (FactType.CODES, "where sealed bytes may rest: origin, relays that store, destination"),
+    "custody.countries": (FactType.CODES, "where those are who hold or get a key: origin, destination"),
+    "custody.sites": (FactType.TEXTS, "sites that hold or get a key"),
+    "export.published": (FactType.FLAG, "its source is published, as the law means it"),
+    "export.usml": (FactType.TEXT, "category of the US Munitions List"),
+    "data.subjects_countries": (FactType.CODES, "of the persons that the data is about"),
+    "content.personal_data": (FactType.TEXT, "none, or what was found"),
+    "content.public_digest_match": (FactType.FLAG, "its digest is that of the public release"),
+    "content.secrets": (FactType.NUMBER, "secrets found in it"),
+    "kev.match": (FactType.FLAG, "something in it is on a list of exploited vulnerabilities"),
+    "licence.assessment_days": (FactType.NUMBER, "days since the assessment that the licence rests on, such as a TIA"),
+    "licence.covers": (FactType.FLAG, "the licence names the item, the parties and the destination"),
+    "licence.kind": (FactType.TEXT, "the kind of the licence or legal basis in the ledger, such as TAA, DPF or SCC"),
+    "licence.remaining": (FactType.NUMBER, "releases that the licence has left"),
+    "licence.valid": (FactType.FLAG, "the licence is in force"),
+    "metadata.clean": (FactType.FLAG, "names and labels that travel in the clear say nothing of the content"),
+    "provenance.days": (FactType.NUMBER, "days since the build that the provenance tells of"),
+    "provenance.signer_set": (FactType.TEXT, "the set of identities that the provenance's signer is in"),
+    "recipient.end_use": (FactType.TEXT, "what the recipient stated it is for"),
+    "recipient.government": (FactType.FLAG, "the end user is a government"),
+    "recipient.groups": (FactType.TEXTS, "authorisation groups that a person issued to who gets the key"),
+    "recipient.groups_expired": (FactType.FLAG, "a group that it was released under has expired since"),
+    "recipient.ownership_days": (FactType.NUMBER, "days since the evidence of who owns the recipient"),
+    "sbom.format": (FactType.TEXTS, "formats of the bills of material that came with it"),
+    "scan.critical_fixable": (FactType.NUMBER, "critical findings for which there is a fix"),
+    "scan.hours": (FactType.NUMBER, "hours since the scan"),
+    "screening.band": (FactType.TEXT, "what screening of the parties gave: none, possible or hit"),
+    "screening.list_hours": (FactType.NUMBER, "age of the oldest list that was screened against"),
+    "suite.fips": (FactType.FLAG, "every suite of the lane is of a module validated under FIPS 140-3"),
+    "switch.bis_affiliates_50": (FactType.FLAG, "the rule on affiliates of listed entities is in force"),
 }
-"""Every fact by name, with its type and meaning; the evaluation core is ready for more, this is what is built today."""
+"""Every fact by name, with its type and meaning."""
+
+NOT_SUPPLIED: Final = frozenset(
+    name
+    for name in FACTS
+    if name.split(".")[0]
+    in ("content", "kev", "licence", "metadata", "provenance", "sbom", "scan", "screening", "suite", "switch")
+) - {"content.inspected"} | {
+    "data.subjects_countries",
+    "export.published",
+    "export.usml",
+    "recipient.end_use",
+    "recipient.government",
+    "recipient.groups",
+    "recipient.groups_expired",
+    "recipient.ownership_days",
+}
+"""Facts that rules may ask for and no site can supply yet: such a rule holds what it is about, or denies, by its `on_error`."""
 
 LABEL_PREFIX: Final = "label."
 """Facts `label.<key>` are the waybill's free labels, as text."""
@@ -113,10 +175,10 @@ def make_fact(name: str, value: JsonValue, assurance: Assurance, source: str) ->
         raise CallerError("E-POLICY", f"no fact is called {name!a}")
     if isinstance(value, list | tuple) and all(isinstance(member, str) for member in value):
         value = tuple(str(member) for member in value)
-        if wanted is FactType.TEXTS:
+        if wanted in (FactType.TEXTS, FactType.CODES):
             return Fact(value, assurance, source)
     elif isinstance(value, str):
-        if wanted is FactType.TEXT:
+        if wanted in (FactType.TEXT, FactType.CODE):
             return Fact(str(value), assurance, source)
     elif (isinstance(value, bool) and wanted is FactType.FLAG) or (
         isinstance(value, int) and not isinstance(value, bool) and wanted is FactType.NUMBER

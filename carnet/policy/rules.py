@@ -5,18 +5,19 @@ replay years later mean the same thing by it; comments and layout do not count.
 
 Rules:      1. unknown members are refused  2. rule ids are unique over all files  3. only a hold asks for approvals
             4. the key is either released or not: nothing is quarantined at `release`
+            5. what groups of jurisdictions say is part of what the policy says, if a rule names one
 Spec:       docs/policy.md
 Example:    >>> Rule(id="all", at=("offer",), effect="allow", reason="try it out").effect.value
             'allow'
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from carnet.approval import APPROVALS
 from carnet.decision import Gate, Obligation, Outcome
@@ -24,7 +25,8 @@ from carnet.encoding import JsonValue, canonical
 from carnet.errors import CallerError
 from carnet.identifiers import Digest
 from carnet.limits import POLICY_RULES_MAX, REASONS_MAX
-from carnet.policy.matching import Matcher
+from carnet.policy.groups import NO_GROUPS, Day, Groups
+from carnet.policy.matching import Asker, Matcher, asker, groups_of
 from carnet.statement import Positive, ShortText, Text, Unique, WireModel, Word
 
 API_VERSION = "carnet/policy/v1"
@@ -32,11 +34,27 @@ ENGINE = "engine"
 """The rule that a decision names when deciding itself failed."""
 NO_PERMIT = "no-permit"
 """What stands for a rule's id in a decision that is a denial because no rule allows."""
+UNCHANGED = "unchanged"
+"""What stands for a rule's id in a decision at `recheck` that changes nothing."""
 NO_PREFETCH = "no-prefetch"
 """The obligation of an offer that waits until the release would be allowed: no ciphertext goes ahead of its key."""
 
 Conditions = Annotated[dict[ShortText, Matcher], Field(max_length=32)]
 """Fact names and the matchers that must all say yes."""
+EXEMPTION_FORMS = ("conditions", "alternatives")
+"""How `unless` may be written; they stand in the places of mistakes that pydantic tells."""
+
+
+def _exemption_form(value: Any) -> str:
+    return EXEMPTION_FORMS[isinstance(value, list | tuple)]
+
+
+Exemptions = Annotated[
+    Annotated[Conditions, Tag(EXEMPTION_FORMS[0])]
+    | Annotated[tuple[Conditions, ...], Field(min_length=1, max_length=16), Tag(EXEMPTION_FORMS[1])],
+    Discriminator(_exemption_form),
+]
+"""Conditions that exempt together, or a list of such."""
 
 
 class ApprovalNeed(WireModel):
@@ -47,12 +65,15 @@ class ApprovalNeed(WireModel):
 
 
 class Rule(WireModel):
-    """One rule: at these gates, when all of `when` hold and not all of `unless` do, this effect."""
+    """One rule: at these gates, when all of `when` hold and not all of `unless` do, this effect.
+
+    `unless` may be a list: the rule is exempt when all conditions of one of its members hold.
+    """
 
     id: Word
-    at: Annotated[tuple[Literal[Gate.OFFER, Gate.RELEASE, Gate.RECEIPT], ...], Field(min_length=1), Unique]
+    at: Annotated[tuple[Gate, ...], Field(min_length=1), Unique]
     when: Conditions = Field(default_factory=dict)
-    unless: Conditions = Field(default_factory=dict)
+    unless: Exemptions = Field(default_factory=dict)
     effect: Outcome
     reason: Text
     remedy: Text | None = None
@@ -60,10 +81,25 @@ class Rule(WireModel):
     obligations: Annotated[tuple[Obligation, ...], Field(max_length=REASONS_MAX)] = ()
     approvals: Annotated[tuple[ApprovalNeed, ...], Field(max_length=16)] = ()
 
+    @property
+    def exemptions(self) -> tuple[Conditions, ...]:
+        """The alternatives of `unless`; none if there is no condition."""
+        if isinstance(self.unless, tuple):
+            return self.unless
+        return (self.unless,) if self.unless else ()
+
+    @property
+    def conditions(self) -> Iterator[tuple[str, Matcher]]:
+        """Every condition, of `when` and of `unless`."""
+        for conditions in (self.when, *self.exemptions):
+            yield from conditions.items()
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.id == NO_PERMIT:
-            raise ValueError(f"the id {NO_PERMIT} is kept for decisions that no rule allows")
+        if isinstance(self.unless, tuple) and not all(self.unless):
+            raise ValueError("an alternative of `unless` without a condition would always exempt")
+        if self.id in (NO_PERMIT, UNCHANGED):
+            raise ValueError(f"the id {self.id} is kept for decisions that no rule made")
         if self.id == ENGINE:
             raise ValueError(f"the id {ENGINE} is kept for decisions that could not be made")
         if self.approvals and self.effect is not Outcome.HOLD:
@@ -80,12 +116,26 @@ class Rule(WireModel):
 
 
 class Metadata(WireModel):
-    """Whose policy it is, and which edition."""
+    """Whose policy it is, which edition, when it is in force, and who found it to be right."""
 
     id: Word
     version: Positive
     owner: ShortText
     description: Text | None = None
+    effective_from: Day | None = None
+    """Before this day its rules are not asked."""
+    effective_until: Day | None = None
+    """After this day it holds all that it is asked about."""
+    reviewed_by: ShortText | None = None
+    reviewed_on: Day | None = None
+    review: ShortText | None = None
+    """Where the review is, such as the number of a memo."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.effective_from is not None and self.effective_until is not None and self.effective_until < self.effective_from:
+            raise ValueError("effective_until is before effective_from")
+        return self
 
 
 class Defaults(WireModel):
@@ -113,31 +163,75 @@ class PolicyFile(WireModel):
         return self
 
 
+Question: TypeAlias = tuple[str, Matcher, Asker]
+"""A fact's name, what is asked of it, and the same made ready."""
+
+
+@dataclass(frozen=True)
+class PlannedRule:
+    """A rule with what each decision needs of it, worked out once: conditions by name, obligations with their bytes."""
+
+    rule: Rule
+    file: PolicyFile
+    when: tuple[Question, ...]
+    exemptions: tuple[tuple[Question, ...], ...]
+    obligations: tuple[tuple[bytes, Obligation], ...]
+
+
 @dataclass(frozen=True)
 class Policy:
     """All policy files of a site, in the order of their ids; make it with `combine`."""
 
     files: tuple[PolicyFile, ...]
+    groups: Groups = NO_GROUPS
 
     @cached_property
     def digest(self) -> Digest:
         """The SHA-256 of the canonical JSON of the files: how decisions refer to this policy."""
         said: list[JsonValue] = [file.to_json() for file in self.files]
+        if any(groups_of(matcher) for file in self.files for rule in file.rules for _, matcher in rule.conditions):
+            said.append({"groups": str(self.groups.digest)})
         return Digest.of(canonical(said))
 
-    @property
+    @cached_property
+    def is_dated(self) -> bool:
+        """Whether a file says between which days it is in force."""
+        return any(file.metadata.effective_from or file.metadata.effective_until for file in self.files)
+
+    @cached_property
     def decision_ttl_h(self) -> int:
         """Hours for which a decision stands: the shortest that a file asks for."""
         return min(file.defaults.decision_ttl_h for file in self.files)
 
-    def rules_at(self, gate: Gate) -> tuple[tuple[Rule, Defaults], ...]:
-        """Return the rules for `gate`, by id, each with the defaults of its file."""
-        found = [(rule, file.defaults) for file in self.files for rule in file.rules if gate in rule.at]
-        return tuple(sorted(found, key=lambda pair: pair[0].id))
+    def rules_at(self, gate: Gate) -> tuple[PlannedRule, ...]:
+        """Return the rules for `gate`, by id, ready to be asked."""
+        return self._by_gate[gate]
+
+    @cached_property
+    def _by_gate(self) -> dict[Gate, tuple[PlannedRule, ...]]:
+        planned = sorted((_plan(rule, file) for file in self.files for rule in file.rules), key=lambda one: one.rule.id)
+        return {gate: tuple(one for one in planned if gate in one.rule.at) for gate in Gate}
 
 
-def combine(files: Iterable[PolicyFile]) -> Policy:
-    """Return the policy that `files` are together; raise `CallerError` E-POLICY for none, too many rules or a repeated id."""
+def _plan(rule: Rule, file: PolicyFile) -> PlannedRule:
+    return PlannedRule(
+        rule,
+        file,
+        _questions(rule.when),
+        tuple(_questions(conditions) for conditions in rule.exemptions),
+        tuple((obligation.encode(), obligation) for obligation in rule.obligations),
+    )
+
+
+def _questions(conditions: Conditions) -> tuple[Question, ...]:
+    return tuple((name, conditions[name], asker(conditions[name])) for name in sorted(conditions))
+
+
+def combine(files: Iterable[PolicyFile], groups: Groups = NO_GROUPS) -> Policy:
+    """Return the policy that `files` are together; raise `CallerError` E-POLICY for none, too many rules or a repeated id.
+
+    `groups` are those that the files were parsed with.
+    """
     ordered = tuple(sorted(files, key=lambda file: file.metadata.id))
     if not ordered:
         raise CallerError("E-POLICY", "there is no policy file: nothing would be allowed")
@@ -151,4 +245,4 @@ def combine(files: Iterable[PolicyFile]) -> Policy:
     total = sum(len(file.rules) for file in ordered)
     if total > POLICY_RULES_MAX:
         raise CallerError("E-POLICY", f"{total} rules, at most {POLICY_RULES_MAX} are read (POLICY_RULES_MAX)")
-    return Policy(ordered)
+    return Policy(ordered, groups)

@@ -12,13 +12,15 @@ Example:    >>> parse_yaml("a: NO\nb: [1, true]").value
 
 import re
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import yaml
+from pydantic import ValidationError
 
-from carnet.encoding import INTEGER_MAX, JsonValue
-from carnet.errors import CallerError
+from carnet.encoding import INTEGER_MAX, JsonValue, canonical
+from carnet.errors import CallerError, PeerError
 from carnet.limits import JSON_DEPTH_MAX, POLICY_BYTES_MAX
+from carnet.statement import WireModel
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -41,6 +43,26 @@ class SourceTree:
             if found is not None:
                 return found
         return 1
+
+
+Document = TypeVar("Document", bound=WireModel)
+
+
+def parse_as(model: type[Document], text: str, name: str) -> Document:
+    """Return the document in `text`; raise `CallerError` E-POLICY with `name` and line of the first mistake."""
+    try:
+        tree = parse_yaml(text)
+        said = canonical(tree.value)
+    except (CallerError, PeerError) as error:
+        raise CallerError("E-POLICY", f"{name}: {error.problem}") from None
+    try:
+        # Through JSON text: in strict mode pydantic then reads lists as tuples and texts as enums, and coerces nothing.
+        return model.model_validate_json(said, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ascii(".".join(str(step) for step in first["loc"]))[1:-1][:200] or "document"
+        problem = first["msg"].removeprefix("Value error, ")
+        raise CallerError("E-POLICY", f"{name}: line {tree.line(first['loc'])}: {where}: {problem}") from None
 
 
 def parse_yaml(text: str) -> SourceTree:

@@ -1,8 +1,6 @@
-"""`policy check`, `db`, `log verify`: whether a site is as it should be. All but `db upgrade` only look."""
+"""`db`, `log verify`: whether a site is as it should be. All but `db upgrade` only look."""
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -12,10 +10,6 @@ from gateway.commands.terminal import Directory
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the root."""
-    policy = new_app("The policy files.")
-    policy.command("check")(check_policy_file)
-    policy.callback()(_group)
-    app.add_typer(policy, name="policy")
     database = new_app("The catalog's database.")
     database.command("upgrade")(upgrade_database)
     database.command("check")(check_database)
@@ -24,29 +18,6 @@ def add_commands(app: typer.Typer) -> None:
     log.command("verify")(verify_log)
     log.callback()(_group)
     app.add_typer(log, name="log")
-
-
-def check_policy_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy file (YAML), or - for standard input.")],
-    *,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Check a policy file before a site reads it: every mistake and doubt, by line. A warning does not fail the check."""
-    from carnet.errors import CallerError
-    from carnet.limits import POLICY_BYTES_MAX
-    from carnet.policy import check_policy
-    from gateway.proposals import read_bounded
-
-    data = sys.stdin.buffer.read(POLICY_BYTES_MAX + 1) if str(file) == "-" else read_bounded(file, POLICY_BYTES_MAX)
-    findings = check_policy(data.decode("utf-8", "replace"))
-    document = {"findings": [{"line": one.line, "error": one.is_error, "text": one.text} for one in findings]}
-    errors = [finding for finding in findings if finding.is_error]
-    lines = [f"{file}: {finding}" for finding in findings] or [f"{file}: in order"]
-    Terminal(json, quiet, verbose).done(document, lines)
-    if errors:
-        raise CallerError("E-POLICY", f"{file}: {len(errors)} errors, the first: {errors[0]}")
 
 
 def upgrade_database(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:

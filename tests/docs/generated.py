@@ -103,9 +103,23 @@ def doctor_codes() -> str:
 def policy_facts() -> str:
     """Return the facts that rules may read."""
     facts = importlib.import_module("carnet.policy.facts")
-    rows = [f"| `{name}` | {kind.value} | {_cell(meaning)} |" for name, (kind, meaning) in facts.FACTS.items()]
-    rows.append("| `label.<key>` | text | a label that the sender put on it |")
-    return "\n".join(["| fact | type | meaning |", "|---|---|---|", *rows])
+    rows = [
+        f"| `{name}` | {kind.value} | {'' if name in facts.NOT_SUPPLIED else 'yes'} | {_cell(meaning)} |"
+        for name, (kind, meaning) in facts.FACTS.items()
+    ]
+    rows.append("| `label.<key>` | text | yes | a label that the sender put on it |")
+    return "\n".join(["| fact | type | supplied | meaning |", "|---|---|---|---|", *rows])
+
+
+def policy_groups() -> str:
+    """Return the groups of jurisdictions that come with this version."""
+    known = importlib.import_module("gateway.geography").shipped_groups()
+    rows = [
+        f"| `{name}` | {_cell(group.title)} | {len(group.members)} | {_cell(group.cite or file.source)} |"
+        for file in known.files
+        for name, group in file.groups.items()
+    ]
+    return "\n".join(["| group | what | members | rests on |", "|---|---|---|---|", *rows])
 
 
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
@@ -119,6 +133,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/operations.md", "agent-commands"): agent_commands,
     ("docs/operations.md", "gateway-commands"): gateway_commands,
     ("docs/policy.md", "policy-facts"): policy_facts,
+    ("docs/policy.md", "policy-groups"): policy_groups,
     ("docs/protocol.md", "paths"): protocol_parts.path_table,
     ("docs/protocol.md", "messages"): protocol_parts.message_examples,
     ("docs/protocol.md", "problem"): protocol_parts.problem_example,

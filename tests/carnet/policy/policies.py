@@ -1,9 +1,42 @@
 """Policies and facts that the tests of this directory share."""
 
-from carnet.policy import Assurance, Fact, Policy, combine, make_fact, parse_policy
+from datetime import date
+
+from carnet.policy import Assurance, Fact, Groups, Policy, combine, make_fact, parse_groups, parse_policy
 
 HEAD = "apiVersion: carnet/policy/v1\nmetadata: {id: test, version: 1, owner: tests}\n"
 ALLOW_ALL = "{id: all, at: [offer, release, receipt], effect: allow, reason: tests}"
+
+DAY = date(2026, 12, 1)
+CODES = """
+apiVersion: carnet/groups/v1
+id: codes
+effective_from: 2026-01-01
+effective_until: 2029-12-31
+source: ISO 3166-1
+reviewed_by: tests
+reviewed_on: 2026-01-01
+codes: [DE, FR, GB, KH, RU, UA, US]
+"""
+LISTS = """
+apiVersion: carnet/groups/v1
+id: lists
+effective_from: 2026-11-01
+effective_until: 2027-01-31
+source: a gazette
+reviewed_by: tests
+reviewed_on: 2026-11-01
+groups:
+  OURS: {title: ours, members: [{code: DE}, {code: FR}]}
+  BARRED:
+    title: barred
+    members:
+      - {code: RU}
+      - {code: UA-43, note: Crimea}
+      - {code: KH, until: 2026-12-01}
+      - {code: GB, since: 2026-12-24}
+"""
+GROUPS = Groups([parse_groups(CODES, "codes.yaml"), parse_groups(LISTS, "lists.yaml")])
 
 
 def rule(text: str) -> str:
@@ -22,7 +55,7 @@ def source(*rules: str, defaults: str = "") -> str:
 
 def policy(*rules: str, defaults: str = "") -> Policy:
     """Return the policy with these rules."""
-    return combine([parse_policy(source(*rules, defaults=defaults), "test.yaml")])
+    return combine([parse_policy(source(*rules, defaults=defaults), "test.yaml", GROUPS)], GROUPS)
 
 
 def facts(**values: object) -> dict[str, Fact]:

@@ -48,7 +48,12 @@ def test_a_question_that_the_facts_type_cannot_answer_is_an_error(condition):
     "text",
     [
         "effect: permit",
-        "at: [offer, recheck]",
+        "at: [offer, departure]",
+        "unless: [{}]",
+        "unless: []",
+        "unless: [{artifact.kind: image}, {}]",
+        "when: {destination.jurisdiction: {group: ours}}",
+        "when: {purpose: {assurance: sure}}",
         "at: []",
         "when: {a: {mini: 3}}",
         "when: {artifact.size: {min: 2, max: 1}}",

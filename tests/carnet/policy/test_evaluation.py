@@ -1,4 +1,5 @@
 import random
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,8 @@ from carnet.decision import Gate, Outcome
 from carnet.errors import CallerError
 from carnet.policy import combine, evaluate, parse_policy
 from carnet.policy.evaluation import Verdict
-from tests.carnet.policy.policies import ALLOW_ALL, facts, policy, rule, source
+from carnet.policy.explanation import lines
+from tests.carnet.policy.policies import ALLOW_ALL, DAY, HEAD, facts, policy, rule, source
 
 
 def outcome(*rules: str, gate: Gate = Gate.OFFER, defaults: str = "", **known: object) -> Outcome:
@@ -26,7 +28,52 @@ def test_without_a_rule_that_allows_the_outcome_is_deny():
 
 def test_a_gate_that_no_rule_names_denies():
     assert outcome(rule("at: [offer]"), gate=Gate.RECEIPT) is Outcome.DENY
-    assert outcome(ALLOW_ALL, gate=Gate.RECHECK) is Outcome.DENY
+
+
+def test_at_recheck_no_rule_means_that_it_stands_and_rules_only_tighten():
+    tighten = rule("effect: quarantine, at: [recheck], when: {purpose: x}")
+
+    assert outcome(ALLOW_ALL, gate=Gate.RECHECK) is Outcome.ALLOW
+    assert outcome(tighten, gate=Gate.RECHECK, purpose="y") is Outcome.ALLOW
+    assert outcome(tighten, gate=Gate.RECHECK, purpose="x") is Outcome.QUARANTINE
+    assert outcome(tighten, gate=Gate.RECHECK) is Outcome.HOLD
+
+
+def test_one_alternative_of_unless_is_enough_and_none_missing_counts_as_one():
+    text = rule("effect: deny, unless: [{artifact.kind: image}, {artifact.kind: patch, purpose: test}]")
+
+    assert outcome(text, ALLOW_ALL, artifact__kind="image") is Outcome.ALLOW
+    assert outcome(text, ALLOW_ALL, artifact__kind="patch", purpose="test") is Outcome.ALLOW
+    assert outcome(text, ALLOW_ALL, artifact__kind="patch", purpose="deploy") is Outcome.DENY
+    assert outcome(text, ALLOW_ALL, artifact__kind="patch") is Outcome.HOLD
+    assert outcome(text, ALLOW_ALL, artifact__kind="bundle") is Outcome.DENY
+
+
+@pytest.mark.parametrize(
+    ("on", "expected"),
+    [("2026-11-30", "allow"), ("2026-12-01", "deny"), ("2026-12-31", "deny"), ("2027-01-01", "deny"), (None, "deny")],
+)
+def test_a_policy_counts_from_its_first_day_and_is_never_looser_after_its_last(on, expected):
+    head = HEAD.replace("id: test", "id: dated, effective_from: 2026-12-01, effective_until: 2026-12-31")
+    dated = parse_policy(f"{head}rules:\n  - {rule('id: dated, effect: deny')}\n", "dated.yaml")
+    both = combine([dated, parse_policy(source(ALLOW_ALL), "x.yaml")])
+
+    decision = evaluate(both, Gate.OFFER, {}, None if on is None else date.fromisoformat(on))
+
+    assert decision.outcome.value == expected
+
+
+@pytest.mark.parametrize("on", [date(2027, 1, 1), None])
+def test_a_policy_that_is_over_holds_what_it_would_allow_and_says_whose_it_is(on):
+    head = HEAD.replace("id: test", "id: dated, effective_until: 2026-12-31")
+    dated = combine([parse_policy(f"{head}rules:\n  - {ALLOW_ALL}\n", "dated.yaml")])
+
+    decision = evaluate(dated, Gate.OFFER, {}, on)
+
+    assert decision.outcome is Outcome.HOLD
+    assert not decision.is_satisfiable
+    assert decision.deciding[0].reason == "the policy dated was in force until 2026-12-31 only, so it cannot decide at offer"
+    assert decision.deciding[0].remedy == "ask tests to review it and put a later edition in its place"
 
 
 @pytest.mark.parametrize(
@@ -182,10 +229,17 @@ CONDITIONS = [
     "artifact.size: {min: 5}",
     "export.number: {present: true}",
     "data.categories: [health]",
+    "destination.jurisdiction: {group: OURS}",
+    "parties.countries: {outside: OURS}",
+    "parties.countries: {group: BARRED}",
+    "legal.basis: {assurance: derived}",
 ]
 conditions = st.lists(st.sampled_from(CONDITIONS[1:]), max_size=2, unique_by=lambda text: text.split(":")[0]).map(", ".join)
 effects = st.sampled_from(["allow", "hold", "quarantine", "deny"])
-bodies = st.lists(st.tuples(effects, conditions, conditions), min_size=1, max_size=5)
+alternatives = st.lists(conditions, max_size=3).map(lambda each: [text for text in each if text])
+bodies = st.lists(st.tuples(effects, conditions, alternatives), min_size=1, max_size=5)
+gates = st.sampled_from([Gate.OFFER, Gate.RECHECK])
+days = st.sampled_from([DAY, date(2030, 1, 1), None])
 known = st.fixed_dictionaries(
     {},
     optional={
@@ -194,34 +248,43 @@ known = st.fixed_dictionaries(
         "artifact__size": st.integers(0, 9),
         "export__number": st.just("5D002"),
         "data__categories": st.lists(st.sampled_from(["health", "personal"]), min_size=1),
+        "destination__jurisdiction": st.sampled_from(["DE", "US", "UA", "UA-43", "ZZ"]),
+        "parties__countries": st.lists(st.sampled_from(["DE", "US", "UA", "UA-30", "ZZ"]), max_size=3),
+        "legal__basis": st.just("SCC"),
     },
 )
 
 
-def written(drawn: list[tuple[str, str, str]]) -> list[str]:
+def written(drawn: list[tuple[str, str, list[str]]]) -> list[str]:
     return [
-        rule(f"id: r{n}, effect: {effect}, when: {{{when}}}, unless: {{{unless}}}")
+        rule(f"id: r{n}, at: [offer, recheck], effect: {effect}, when: {{{when}}}" + _unless(unless))
         for n, (effect, when, unless) in enumerate(drawn)
     ]
 
 
-@settings(max_examples=60, deadline=None)
-@given(bodies, known)
-def test_every_policy_and_set_of_facts_has_a_decision_with_a_reason(drawn, values):
-    decision = evaluate(policy(*written(drawn)), Gate.OFFER, facts(**values))
+def _unless(alternatives: list[str]) -> str:
+    return ", unless: [" + ", ".join(f"{{{text}}}" for text in alternatives) + "]" if alternatives else ""
 
+
+@settings(max_examples=100, deadline=None)
+@given(bodies, known, gates, days)
+def test_every_policy_and_set_of_facts_has_a_decision_whose_explanation_names_what_decided(drawn, values, gate, on):
+    decision = evaluate(policy(*written(drawn)), gate, facts(**values), on)
+
+    said = "\n".join(lines(decision))
     assert decision.deciding
     assert {result.rule for result in decision.results} >= {f"r{n}" for n in range(len(drawn))}
+    assert all(f"  {result.rule} (" in said for result in decision.results)
     if decision.outcome is Outcome.ALLOW:
         assert all(result.verdict in (Verdict.APPLIED, Verdict.NOT_APPLIED) for result in decision.results)
 
 
 @settings(max_examples=60, deadline=None)
-@given(bodies, known, st.randoms(use_true_random=False))
-def test_the_order_of_rules_does_not_matter(drawn, values, shuffler: random.Random):
+@given(bodies, known, st.randoms(use_true_random=False), gates, days)
+def test_the_order_of_rules_does_not_matter(drawn, values, shuffler: random.Random, gate, on):
     rules = written(drawn)
     shuffled = shuffler.sample(rules, len(rules))
-    first, second = (evaluate(policy(*each), Gate.OFFER, facts(**values)) for each in (rules, shuffled))
+    first, second = (evaluate(policy(*each), gate, facts(**values), on) for each in (rules, shuffled))
 
     assert (first.outcome, first.results, first.approvals, first.obligations) == (
         second.outcome,
@@ -231,14 +294,24 @@ def test_the_order_of_rules_does_not_matter(drawn, values, shuffler: random.Rand
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(bodies, known, conditions)
-def test_adding_a_denial_never_makes_the_outcome_milder(drawn, values, when):
+@settings(max_examples=100, deadline=None)
+@given(bodies, known, conditions, gates, days)
+def test_adding_a_denial_never_makes_the_outcome_milder(drawn, values, when, gate, on):
     rules = written(drawn)
-    before = outcome(*rules, **values)
-    after = outcome(*rules, rule(f"id: added, effect: deny, when: {{{when}}}"), **values)
+    before = evaluate(policy(*rules), gate, facts(**values), on).outcome
+    added = rule(f"id: added, at: [offer, recheck], effect: deny, when: {{{when}}}")
+    after = evaluate(policy(*rules, added), gate, facts(**values), on).outcome
 
     assert after.strictness >= before.strictness
+
+
+@settings(max_examples=60, deadline=None)
+@given(bodies, known)
+def test_a_day_that_nobody_knows_never_allows_what_that_day_would_not(drawn, values):
+    rules = written(drawn)
+
+    if evaluate(policy(*rules), Gate.OFFER, facts(**values), None).outcome is Outcome.ALLOW:
+        assert evaluate(policy(*rules), Gate.OFFER, facts(**values), DAY).outcome is Outcome.ALLOW
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,143 @@
+"""`policy`: files of rules, before a site reads them: checked, tested by their cases, explained and compared."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app
+
+Tested = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A pack by its name, or a policy file (YAML).")]
+Cases = Annotated[Path | None, typer.Option("--cases", metavar="FILE", help="Where the cases are, if not beside the policy.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the root."""
+    group = new_app("The policy files: checked, tested, explained and compared before a site reads them. None needs a site.")
+    group.command("check")(check)
+    group.command("test")(try_cases)
+    group.command("explain")(explain)
+    group.command("diff")(diff)
+    group.command("packs")(packs)
+    app.add_typer(group, name="policy")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy file (YAML), or - for standard input.")],
+    *,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check a policy file before a site reads it: every mistake and doubt, by line. A warning does not fail the check."""
+    from carnet.errors import CallerError
+    from carnet.limits import POLICY_BYTES_MAX
+    from carnet.policy import check_policy
+    from gateway.geography import load_groups, shipped_groups
+    from gateway.proposals import read_bounded
+
+    is_piped = str(file) == "-"
+    data = sys.stdin.buffer.read(POLICY_BYTES_MAX + 1) if is_piped else read_bounded(file, POLICY_BYTES_MAX)
+    groups = shipped_groups() if is_piped else load_groups(file.parent)
+    findings = check_policy(data.decode("utf-8", "replace"), groups)
+    document = {"findings": [{"line": one.line, "error": one.is_error, "text": one.text} for one in findings]}
+    errors = [finding for finding in findings if finding.is_error]
+    lines = [f"{file}: {finding}" for finding in findings] or [f"{file}: in order"]
+    Terminal(json, quiet, verbose).done(document, lines)
+    if errors:
+        raise CallerError("E-POLICY", f"{file}: {len(errors)} errors, the first: {errors[0]}")
+
+
+def try_cases(policy: Tested, *, cases: Cases = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Run the cases of a policy, and see whether they would notice if a rule said otherwise."""
+    from carnet.errors import CallerError
+    from carnet.policy.cases import run_cases
+    from gateway.packs import read_tested
+
+    tested = read_tested(policy, cases)
+    report = run_cases(tested.policy, tested.questions)
+    last = f"policy test {tested.name}: {report.rules} rules, {report.cases} cases, {report.passed} passed"
+    document = {
+        "policy": tested.name,
+        "digest": str(tested.policy.digest),
+        "rules": report.rules,
+        "cases": report.cases,
+        "passed": report.passed,
+        "problems": list(report.problems),
+    }
+    Terminal(json, quiet, verbose).answer(document, [*report.problems, last])
+    if not report.is_good:
+        raise CallerError(
+            "E-POLICY",
+            f"{tested.name}: {len(report.problems)} problems, the first: {report.problems[0]}",
+            remedy="correct the rule or the case; `carnet-gateway policy explain` shows what decided a case",
+        )
+
+
+def explain(
+    policy: Tested,
+    case: Annotated[str | None, typer.Argument(metavar="CASE", help="The case; all of them, if not given.")] = None,
+    *,
+    cases: Cases = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a policy says of its cases and why: every rule, with the facts that it read."""
+    from carnet.errors import CallerError
+    from carnet.policy.cases import explain_case
+    from gateway.packs import read_tested
+
+    tested = read_tested(policy, cases)
+    wanted = [question for question in tested.questions if case in (None, question.case.name)]
+    if not wanted:
+        raise CallerError(
+            "E-POLICY", f"{tested.name} has no case {case!r}" if case else f"{tested.name} has no cases",
+            remedy="name a case of the file of cases",
+        )  # fmt: skip
+    shown = {question.case.name: explain_case(tested.policy, question) for question in wanted}
+    lines = [line for name, said in shown.items() for line in (f"case {name}", *said)]
+    Terminal(json, quiet, verbose).answer({"cases": shown}, lines)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="OLD", help="A pack by its name, or a policy file.")],
+    after: Annotated[str, typer.Argument(metavar="NEW", help="A pack by its name, or a policy file.")],
+    *,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show which rules differ between two policies, and which of the cases of either come out otherwise."""
+    from carnet.policy.difference import changed_outcomes, changed_rules
+    from gateway.packs import read_tested
+
+    old, new = read_tested(before), read_tested(after)
+    asked = {question.case.name: question for question in (*old.questions, *new.questions)}.values()
+    rules = list(changed_rules(old.policy, new.policy))
+    outcomes = list(changed_outcomes(old.policy, new.policy, asked))
+    lines = [*rules, *outcomes] or ["both say the same"]
+    Terminal(json, quiet, verbose).answer({"rules": rules, "outcomes": outcomes}, lines)
+
+
+def packs(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The pack to show; their names, if not given.")] = None,
+    *,
+    cases: Annotated[bool, typer.Option("--cases", help="Show its cases instead.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the packs that come with this version, or show the text of one, to copy and adapt."""
+    from gateway.packs import pack_names, read_tested
+
+    terminal = Terminal(json, quiet, verbose)
+    if name is not None:
+        tested = read_tested(name)
+        text = tested.cases_text if cases else tested.text
+        terminal.answer({"name": name, "text": text}, text.splitlines())
+        return
+    found = [read_tested(one).policy.files[0].metadata for one in pack_names()]
+    rows = [{"name": one.id, "version": one.version, "description": one.description} for one in found]
+    terminal.answer({"packs": rows}, [f"{one.id}  {one.description or ''}".rstrip() for one in found])

@@ -1,0 +1,85 @@
+"""Packs: policies that come with this version, each with its cases; and policy files with cases beside them, read alike.
+
+A pack is a beginning, not legal advice: copy it, have it reviewed, put the names of your own lanes in.
+
+Rules:      1. nothing here is in force anywhere until somebody copies it into a site's directory
+Spec:       docs/policy.md section "Packs"
+"""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final
+
+from carnet.errors import CallerError
+from carnet.limits import POLICY_BYTES_MAX
+from carnet.policy import Groups, Policy, combine, parse_policy
+from carnet.policy.cases import Question, parse_cases, questions
+from gateway.geography import load_groups, shipped_groups
+from gateway.policies import CASES_SUFFIX
+
+_SUFFIX: Final = ".yaml"
+
+
+@dataclass(frozen=True)
+class TestedPolicy:
+    """A policy and the cases beside it; the texts are what the files say, that of the cases empty without a file."""
+
+    name: str
+    text: str
+    cases_text: str
+    policy: Policy
+    questions: tuple[Question, ...]
+
+
+def pack_names() -> tuple[str, ...]:
+    """Return the names of the packs."""
+    names = sorted(entry.name for entry in _directory().iterdir())
+    return tuple(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX) and not name.endswith(CASES_SUFFIX))
+
+
+def read_tested(name_or_file: str, cases: Path | None = None) -> TestedPolicy:
+    """Return a pack by its name, or a file with its cases; raise `CallerError` E-POLICY if either is not sound.
+
+    The cases of `FILE.yaml` are in `FILE.cases.yaml` unless `cases` names another file; without a file there are none. Groups
+    in a directory `groups` beside a file count as they would at a site.
+    """
+    if name_or_file in pack_names():
+        directory = _directory()
+        text = directory.joinpath(name_or_file + _SUFFIX).read_text("utf-8")
+        beside = directory.joinpath(name_or_file + CASES_SUFFIX) if cases is None else cases
+        return _tested(name_or_file, text, beside, shipped_groups())
+    path = Path(name_or_file)
+    if not path.exists() and path.suffix != _SUFFIX:
+        raise CallerError(
+            "E-POLICY", f"{name_or_file} is neither a pack nor a file", remedy=f"the packs are {', '.join(pack_names())}"
+        )
+    beside = cases or path.with_name(path.name.removesuffix(_SUFFIX) + CASES_SUFFIX)
+    return _tested(path.name, _read(path), beside if cases or beside.exists() else None, load_groups(path.parent))
+
+
+def _tested(name: str, text: str, cases: Traversable | Path | None, groups: Groups) -> TestedPolicy:
+    policy = combine([parse_policy(text, name, groups)], groups)
+    if cases is None:
+        return TestedPolicy(name, text, "", policy, ())
+    said = _read(cases)
+    return TestedPolicy(name, text, said, policy, questions(parse_cases(said, cases.name)))
+
+
+def _directory() -> Traversable:
+    return files("gateway").joinpath("data/packs")
+
+
+def _read(path: Traversable | Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(POLICY_BYTES_MAX + 1)
+        if len(data) > POLICY_BYTES_MAX:
+            raise CallerError("E-POLICY", f"{path} is longer than {POLICY_BYTES_MAX} bytes")
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CallerError("E-POLICY", f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        reason = (error.strerror or "input/output error").lower()
+        raise CallerError("E-POLICY", f"{path} cannot be read: {reason}", remedy="name a file that exists") from None
