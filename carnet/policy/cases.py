@@ -3,7 +3,7 @@
 A case names a gate, facts and the outcome. Whoever changes a rule sees by the cases what else changes; a rule that could allow
 where it denies without any case failing is not tested, whatever the cases say.
 
-Rules:      1. each rule is asked in two cases at least, applies in one, and if it has conditions does not in another
+Rules:      1. there are two cases a rule; each is asked in two, applies in one, and if it has conditions does not in another
             2. of each rule the effect is turned round; a case must fail  3. a fact is declared unless the case says better
 Spec:       docs/policy.md section "Cases"
 """
@@ -129,6 +129,8 @@ def run_cases(policy: Policy, asked: Iterable[Question]) -> Report:
     failed = [(question.case.name, problem) for question, decision in decisions if (problem := question.problem(decision))]
     problems = [f"case {name!r}: {problem}" for name, problem in failed]
     rules = [rule for file in policy.files for rule in file.rules]
+    if len(asked) < _ASKED_MIN * len(rules):
+        problems.append(f"{len(asked)} cases for {len(rules)} rules, {_ASKED_MIN} for each are the least")
     for rule in rules:
         problems.extend(f"rule {rule.id}: {problem}" for problem in _untested(rule, decisions))
         if not failed and not _is_noticed(policy, rule, asked):

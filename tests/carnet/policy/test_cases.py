@@ -16,6 +16,8 @@ facts: {artifact.kind: image}
 cases:
   - {name: an image passes, at: offer, outcome: allow, by: [all]}
   - {name: a patch is refused, at: offer, facts: {artifact.kind: patch}, outcome: deny, by: [no-patches]}
+  - {name: a bundle passes, at: offer, facts: {artifact.kind: bundle}, outcome: allow}
+  - {name: an index passes, at: offer, facts: {artifact.kind: index}, outcome: allow}
 """
 
 
@@ -26,13 +28,13 @@ def report(text: str, *rules: str):
 def test_cases_that_pass_and_would_notice_are_good():
     found = report(CASES)
 
-    assert (found.rules, found.cases, found.passed, found.is_good) == (2, 2, 2, True)
+    assert (found.rules, found.cases, found.passed, found.is_good) == (2, 4, 4, True)
 
 
 def test_a_case_that_comes_out_otherwise_is_named_with_what_decided():
     found = report(CASES.replace("outcome: deny", "outcome: hold"))
 
-    assert found.passed == 1
+    assert found.passed == 3
     assert "case 'a patch is refused': deny by no-patches, not hold" in found.problems
 
 
@@ -51,6 +53,7 @@ def test_rules_approvals_and_obligations_may_be_asked_for_too(change, problem):
 def test_a_rule_that_could_say_the_opposite_unnoticed_is_a_failure():
     spare = rule("id: spare, effect: deny, when: {artifact.kind: patch, purpose: test}")
     text = CASES.replace("facts: {artifact.kind: image}", "facts: {artifact.kind: image, purpose: deploy}") + (
+        "  - {name: a document passes, at: offer, facts: {artifact.kind: file}, outcome: allow}\n"
         "  - {name: a test is refused, at: offer, facts: {artifact.kind: patch, purpose: test}, outcome: deny}\n"
     )
 
@@ -59,7 +62,7 @@ def test_a_rule_that_could_say_the_opposite_unnoticed_is_a_failure():
 
 def test_a_rule_is_asked_twice_applies_once_and_does_not_once():
     release = rule("id: later, at: [release], effect: deny, when: {artifact.kind: patch}")
-    never = rule("id: never, effect: deny, when: {artifact.kind: bundle}")
+    never = rule("id: never, effect: deny, when: {artifact.kind: directory}")
     always = rule("id: always, effect: hold, when: {artifact.kind: {present: true}}")
 
     problems = report(CASES, DENY, ALLOW, release, never, always).problems
@@ -67,6 +70,12 @@ def test_a_rule_is_asked_twice_applies_once_and_does_not_once():
     assert "rule later: 0 cases ask it, 2 are the least" in problems
     assert "rule never: it applies in no case" in problems
     assert "rule always: it applies in every case that asks it" in problems
+
+
+def test_two_cases_a_rule_are_the_least():
+    fewer = CASES[: CASES.index("  - {name: a bundle passes")]
+
+    assert report(fewer).problems == ("2 cases for 2 rules, 2 for each are the least",)
 
 
 def test_a_fact_is_declared_unless_the_case_says_better():
@@ -106,7 +115,7 @@ def test_a_mistake_in_a_file_of_cases_is_named(change, problem):
 
 
 def test_a_case_is_explained_by_every_rule():
-    _, refused = questions(parse_cases(CASES, "x.cases.yaml"))
+    _, refused, *_ = questions(parse_cases(CASES, "x.cases.yaml"))
 
     said = "\n".join(explain_case(policy(DENY, ALLOW), refused))
 
@@ -127,6 +136,8 @@ def test_two_policies_differ_by_rules_and_by_what_comes_of_cases():
     assert list(changed_outcomes(before, after, asked)) == [
         "case 'an image passes' at offer: allow by all, then allow by new",
         "case 'a patch is refused' at offer: deny by no-patches, then hold by no-patches",
+        "case 'a bundle passes' at offer: allow by all, then allow by new",
+        "case 'an index passes' at offer: allow by all, then allow by new",
     ]
     assert list(changed_rules(before, before)) == list(changed_outcomes(before, before, asked)) == []
     assert asked[0].decide(before).outcome is Outcome.ALLOW
