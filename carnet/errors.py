@@ -44,6 +44,7 @@ CODES: Final[dict[str, str]] = {
     "E-DENIED": "change what the rule names, or ask the owner of the policy",
     "E-QUARANTINED": "ask the destination's security officer; the bytes are kept, nobody can read them",
     "E-POLICY": "correct the policy file at the line named",
+    "E-REPLAY": "compare the policies and the versions of carnet; if nothing explains it, tell an auditor",
     "E-CANCELLED": "push again if the artifact is still wanted",
     "E-RECALLED": "it was withdrawn; use another version, or ask who withdrew it why",
     "E-EXPIRED": "push again; the earlier transfer ran out of time",

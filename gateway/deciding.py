@@ -18,6 +18,7 @@ from carnet.limits import REASONS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
 from carnet.policy import Facts, PolicyDecision
 from carnet.policy.explanation import obligations, reason_views, reasons
+from carnet.policy.replay import DecisionInputs, keep_inputs
 from carnet.release import site_recipient
 from carnet.steps import ENTRY_OF_GATE
 from carnet.timestamps import format_time, parse_time
@@ -48,6 +49,8 @@ class Judgement:
     """It is the very hold that was recorded last."""
     until: datetime | None = None
     """It rests on something that ends then."""
+    inputs: DecisionInputs | None = None
+    """What policy was asked, and what it said."""
 
     @property
     def needed(self) -> dict[str, int]:
@@ -128,7 +131,8 @@ def _judge(services: Services, bundle: TrustBundle, gate: Gate, facts: Facts) ->
     named: dict[str, JsonValue] = {
         name: list(fact.value) if isinstance(fact.value, tuple) else fact.value for name, fact in facts.items()
     }
-    return Judgement(gate, decision, Digest.of(canonical(named)), bundle.version, decision.outcome)
+    inputs = keep_inputs(decision, facts, today)
+    return Judgement(gate, decision, Digest.of(canonical(named)), bundle.version, decision.outcome, inputs=inputs)
 
 
 def draft_decision(
@@ -187,17 +191,19 @@ def record_decision(
     )
     party = str(destination or consumer)
     tx.put_document(record.id, documents.decision_name(judgement.gate, party), decision.sign(services.keyring.signing).encode())
-    index = tx.append(
-        ENTRY_OF_GATE[judgement.gate],
-        {
-            "transfer": record.id,
-            "decision": decision.digest,
-            "outcome": judgement.outcome.value,
-            "party": party,
-            "policy": judgement.policy,
-            "waybill": decision.waybill,
-        },
-    )
+    said: dict[str, JsonValue] = {
+        "transfer": record.id,
+        "decision": decision.digest,
+        "outcome": judgement.outcome.value,
+        "party": party,
+        "policy": judgement.policy,
+        "waybill": decision.waybill,
+    }
+    if judgement.inputs is not None:
+        inputs = canonical(judgement.inputs.to_json())
+        tx.put_document(record.id, documents.decision_inputs_name(judgement.gate, party), inputs)
+        said["inputs"] = Digest.of(inputs)
+    index = tx.append(ENTRY_OF_GATE[judgement.gate], said)
     tx.put_document(record.id, documents.decision_index_name(judgement.gate, party), str(index).encode("ascii"))
     return index
 

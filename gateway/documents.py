@@ -31,6 +31,10 @@ WITHDRAWN_SEGMENTS = "withdrawal-segments"
 """The segments that are still to be deleted from the store."""
 
 
+DECISION_INPUTS = "decision-inputs/"
+"""Before the gate and the party: the names under which it is kept what policy was asked."""
+
+
 def release_name(recipient: SpiffeId) -> str:
     """Return the name of the key release to `recipient`."""
     return f"release/{recipient}"
@@ -39,6 +43,11 @@ def release_name(recipient: SpiffeId) -> str:
 def decision_name(gate: str, party: str) -> str:
     """Return the name of the decision at `gate` for a destination or a consumer."""
     return f"decision/{gate}/{party}"
+
+
+def decision_inputs_name(gate: str, party: str) -> str:
+    """Return the name of what policy was asked for that decision."""
+    return f"{DECISION_INPUTS}{gate}/{party}"
 
 
 def decision_index_name(gate: str, party: str) -> str:

@@ -42,6 +42,11 @@ class PolicyBook:
         """The digest of the policy in force."""
         return self._policy.digest
 
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
     def reload(self) -> bool:
         """Read the directory again; tell whether the policy changed. On `CallerError` E-POLICY the old one stays in force."""
         stamp = _stamp(self._directory)

@@ -1,21 +1,26 @@
-"""Writes every change of the policy in force into the log, the policy at start included (P5)."""
+"""Writes every change of the policy in force into the log, the policy at start included (P5), and keeps each for replay."""
 
 from carnet.entries import EntryType
+from carnet.policy.replay import encode_policy
 from gateway.ports import Transaction
 from gateway.services import Services
 
 _NAME = "policy/current"
+KEPT = "policy/kept/"
+"""Before the digest: the names under which policies are kept."""
 
 
 async def record_policy(services: Services) -> bool:
     """Log the policy's digest if it is not the one logged last; tell whether it changed."""
-    digest = services.policies.digest
+    policy = services.policies.policy
+    digest = policy.digest
 
     def change(tx: Transaction) -> bool:
         known = tx.site_document(_NAME)
         if known == digest.encode("ascii"):
             return False
         tx.put_site_document(_NAME, digest.encode("ascii"))
+        tx.put_site_document(KEPT + digest, encode_policy(policy))
         before = None if known is None else known.decode("ascii")
         tx.append(EntryType.POLICY_CHANGED, {"policy": digest, "before": before})
         return True

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from carnet.decision import Gate, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
-from carnet.policy.facts import NOT_SUPPLIED, fact_type
+from carnet.policy.facts import NOT_SUPPLIED, FactType, fact_type
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
 from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule
@@ -97,6 +97,14 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
                 problem = _condition_problem(name, matcher, groups)
                 if problem is not None:
                     yield Finding(place, True, f"rule {rule.id}: {problem}")
+                elif (
+                    rule.effect is Outcome.ALLOW
+                    and path == ("when",)
+                    and groups_of(matcher)
+                    and fact_type(name) is FactType.CODES
+                ):
+                    text = f"rule {rule.id} allows when one of {name} {describe(matcher)}, whatever the others are"
+                    yield Finding(place, False, f"{text}: to ask it of all, put the opposite under `unless`")
                 elif name in NOT_SUPPLIED:
                     yield Finding(place, False, f"rule {rule.id}: no site can supply the fact {name} yet")
         if any(exempt.items() <= rule.when.items() for exempt in rule.exemptions):

@@ -87,7 +87,7 @@ def _text(result: RuleResult) -> str:
     """Return why the rule contributes what it does."""
     if result.verdict is Verdict.FACT_MISSING:
         text = f"{FACT_MISSING}: {_names(result, Answer.MISSING)} is not known, and the rule needs it ({result.reason})"
-    elif result.verdict is Verdict.ERROR:
+    elif result.verdict is Verdict.ERROR and result.inputs:
         text = f"{FACT_TYPE}: {_names(result, Answer.ERROR)} cannot be compared with what the rule asks ({result.reason})"
     elif result.verdict is Verdict.PART_MISSING:
         names = _values(result, Answer.UNSTATED)
@@ -105,7 +105,7 @@ def _remedy(result: RuleResult) -> str | None:
     if result.verdict is Verdict.FACT_MISSING:
         names = _names(result, Answer.MISSING)
         return f"declare it with the push, or ask the operator where this site should know it: {names}"[:TEXT_CHARS_MAX]
-    if result.verdict is Verdict.ERROR:
+    if result.verdict is Verdict.ERROR and result.inputs:
         return "ask the owner of the policy to correct the rule: `carnet-gateway policy check` names the line"
     return _REMEDIES.get(result.verdict, result.remedy)
 

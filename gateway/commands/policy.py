@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.terminal import Directory
+
+if TYPE_CHECKING:
+    from gateway.replaying import Replayed
 
 Tested = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A pack by its name, or a policy file (YAML).")]
 Cases = Annotated[Path | None, typer.Option("--cases", metavar="FILE", help="Where the cases are, if not beside the policy.")]
@@ -14,12 +18,15 @@ Cases = Annotated[Path | None, typer.Option("--cases", metavar="FILE", help="Whe
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the root."""
-    group = new_app("The policy files: checked, tested, explained and compared before a site reads them. None needs a site.")
+    group = new_app(
+        "The policy files: checked, tested, explained and compared before a site reads them; and what was decided, again."
+    )
     group.command("check")(check)
     group.command("test")(try_cases)
     group.command("explain")(explain)
     group.command("diff")(diff)
     group.command("packs")(packs)
+    group.command("replay")(replay)
     app.add_typer(group, name="policy")
 
 
@@ -119,6 +126,45 @@ def diff(
     outcomes = list(changed_outcomes(old.policy, new.policy, asked))
     lines = [*rules, *outcomes] or ["both say the same"]
     Terminal(json, quiet, verbose).answer({"rules": rules, "outcomes": outcomes}, lines)
+
+
+def replay(
+    directory: Directory,
+    transfer: Annotated[str, typer.Argument(metavar="TRANSFER", help="The transfer whose decisions are made again.")],
+    *,
+    under: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE|current", help="Another policy: a pack, a file, or what the site's directory says now."),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the decisions about a transfer again from what was kept of them, under the policy of then, or another one.
+
+    Under the policy of then each must come out the same, word by word; if one does not, the status says so.
+    """
+    from carnet.errors import IntegrityError
+    from carnet.identifiers import TransferId
+    from gateway.offline import open_site
+    from gateway.packs import read_tested
+    from gateway.policies import PolicyBook
+    from gateway.replaying import replay_transfer
+
+    async def run() -> "list[Replayed]":
+        async with open_site(directory) as site:
+            if under is None:
+                other = None
+            else:
+                other = PolicyBook(site.paths.policy).policy if under == "current" else read_tested(under).policy
+            return await site.catalog.read(lambda tx: replay_transfer(tx, TransferId(transfer), other))
+
+    found = wait_for(run())
+    lines = [line for one in found for line in one.lines()]
+    Terminal(json, quiet, verbose).answer({"transfer": transfer, "decisions": [one.document() for one in found]}, lines)
+    others = [one for one in found if not one.is_same]
+    if under is None and others:
+        raise IntegrityError("E-REPLAY", f"{len(others)} of {len(found)} decisions about {transfer} do not come out as they did")
 
 
 def packs(

@@ -1,6 +1,6 @@
 """P9: what is missing, expired, broken or doubtful holds with a reason, at each gate and each site; nothing is allowed by it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -148,10 +148,10 @@ async def test_an_evaluation_that_crashes_is_a_hold_that_says_so(
     directory = getattr(cold_border, site).paths.policy
     sound = {PolicyBook(directory).digest}
 
-    def crash(policy: Policy, gate: Gate, facts: Facts) -> PolicyDecision:
+    def crash(policy: Policy, gate: Gate, facts: Facts, on: date | None) -> PolicyDecision:
         if policy.digest in sound:
             raise RecursionError("a defect")
-        return evaluate(policy, gate, facts)
+        return evaluate(policy, gate, facts, on)
 
     with monkeypatch.context() as patch:
         patch.setattr("gateway.policies.evaluate", crash)

@@ -71,6 +71,10 @@ class Policies:
     def digest(self) -> Any:
         return self.books[self.name].digest
 
+    @property
+    def policy(self) -> Any:
+        return self.books[self.name].policy
+
     def decide(self, *asked: Any) -> Any:
         return self.books[self.name].decide(*asked)
 

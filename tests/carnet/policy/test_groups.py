@@ -166,3 +166,11 @@ def test_what_groups_say_is_part_of_what_the_policy_says_if_a_rule_asks_them():
 
     assert digest(asks, LISTS) != digest(asks, other)
     assert digest("when: {lane: a}", LISTS) == digest("when: {lane: a}", other)
+
+
+def test_a_permit_that_one_of_a_list_would_satisfy_is_a_doubt():
+    text = source(rule("effect: allow, when: {parties.countries: {outside: BARRED}}"))
+    better = source(rule("effect: allow, unless: {parties.countries: {group: BARRED}}"))
+
+    assert any("allows when one of parties.countries is outside BARRED" in str(one) for one in check_policy(text, groups()))
+    assert check_policy(better, groups()) == []
