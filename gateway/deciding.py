@@ -7,7 +7,7 @@ waybill's signer not revoked.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from carnet.approval import united
 from carnet.decision import Decision, Gate, Outcome, Reason
@@ -18,7 +18,7 @@ from carnet.limits import REASONS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
 from carnet.policy import Facts, PolicyDecision
 from carnet.policy.explanation import obligations, reason_views, reasons
-from carnet.policy.replay import DecisionInputs, keep_inputs
+from carnet.policy.replay import keep_inputs
 from carnet.release import site_recipient
 from carnet.steps import ENTRY_OF_GATE
 from carnet.timestamps import format_time, parse_time
@@ -38,6 +38,9 @@ class Judgement:
     gate: Gate
     decision: PolicyDecision
     facts: Digest
+    known: Facts
+    """What was asked about, and the day of it."""
+    on: date
     trust_version: int
     outcome: Outcome
     extra: tuple[ReasonView, ...] = ()
@@ -49,8 +52,6 @@ class Judgement:
     """It is the very hold that was recorded last."""
     until: datetime | None = None
     """It rests on something that ends then."""
-    inputs: DecisionInputs | None = None
-    """What policy was asked, and what it said."""
 
     @property
     def needed(self) -> dict[str, int]:
@@ -131,8 +132,7 @@ def _judge(services: Services, bundle: TrustBundle, gate: Gate, facts: Facts) ->
     named: dict[str, JsonValue] = {
         name: list(fact.value) if isinstance(fact.value, tuple) else fact.value for name, fact in facts.items()
     }
-    inputs = keep_inputs(decision, facts, today)
-    return Judgement(gate, decision, Digest.of(canonical(named)), bundle.version, decision.outcome, inputs=inputs)
+    return Judgement(gate, decision, Digest.of(canonical(named)), facts, today, bundle.version, decision.outcome)
 
 
 def draft_decision(
@@ -191,19 +191,20 @@ def record_decision(
     )
     party = str(destination or consumer)
     tx.put_document(record.id, documents.decision_name(judgement.gate, party), decision.sign(services.keyring.signing).encode())
-    said: dict[str, JsonValue] = {
-        "transfer": record.id,
-        "decision": decision.digest,
-        "outcome": judgement.outcome.value,
-        "party": party,
-        "policy": judgement.policy,
-        "waybill": decision.waybill,
-    }
-    if judgement.inputs is not None:
-        inputs = canonical(judgement.inputs.to_json())
-        tx.put_document(record.id, documents.decision_inputs_name(judgement.gate, party), inputs)
-        said["inputs"] = Digest.of(inputs)
-    index = tx.append(ENTRY_OF_GATE[judgement.gate], said)
+    inputs = canonical(keep_inputs(judgement.decision, judgement.known, judgement.on).to_json())
+    tx.put_document(record.id, documents.decision_inputs_name(judgement.gate, party), inputs)
+    index = tx.append(
+        ENTRY_OF_GATE[judgement.gate],
+        {
+            "transfer": record.id,
+            "decision": decision.digest,
+            "inputs": Digest.of(inputs),
+            "outcome": judgement.outcome.value,
+            "party": party,
+            "policy": judgement.policy,
+            "waybill": decision.waybill,
+        },
+    )
     tx.put_document(record.id, documents.decision_index_name(judgement.gate, party), str(index).encode("ascii"))
     return index
 

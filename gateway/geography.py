@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from carnet.errors import CallerError
-from carnet.limits import POLICY_BYTES_MAX, POLICY_FILES_MAX
+from carnet.limits import POLICY_FILES_MAX
 from carnet.policy import GroupFile, Groups, parse_groups
+from gateway.policy_files import read_policy_file
 
 DIRECTORY: Final = "groups"
 """Within the directory of a site's policy."""
@@ -32,7 +33,7 @@ def load_groups(policy_directory: Path) -> Groups:
         return shipped_groups()
     if len(own_paths) > POLICY_FILES_MAX:
         raise CallerError("E-POLICY", f"{len(own_paths)} files of groups, at most {POLICY_FILES_MAX} are read (POLICY_FILES_MAX)")
-    own = [parse_groups(_text(path), f"{DIRECTORY}/{path.name}") for path in own_paths]
+    own = [parse_groups(read_policy_file(path, f"{DIRECTORY}/{path.name}"), f"{DIRECTORY}/{path.name}") for path in own_paths]
     replaced = {file.id for file in own}
     return Groups([*own, *(file for file in _shipped() if file.id not in replaced)])
 
@@ -45,13 +46,3 @@ def _shipped() -> tuple[GroupFile, ...]:
         for entry in sorted(directory.iterdir(), key=lambda entry: entry.name)
         if entry.name.endswith(".yaml")
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(POLICY_BYTES_MAX + 1).decode("utf-8")
-    except UnicodeDecodeError:
-        raise CallerError("E-POLICY", f"{DIRECTORY}/{path.name}: not UTF-8 text") from None
-    except OSError as error:
-        raise CallerError("E-POLICY", f"{DIRECTORY}/{path.name}: cannot be read: {error.strerror}") from None

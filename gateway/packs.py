@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from carnet.errors import CallerError
-from carnet.limits import POLICY_BYTES_MAX
 from carnet.policy import Groups, Policy, combine, parse_policy
 from carnet.policy.cases import Question, parse_cases, questions
 from gateway.geography import load_groups, shipped_groups
 from gateway.policies import CASES_SUFFIX
+from gateway.policy_files import read_policy_file
 
 _SUFFIX: Final = ".yaml"
 
@@ -56,30 +56,17 @@ def read_tested(name_or_file: str, cases: Path | None = None) -> TestedPolicy:
             "E-POLICY", f"{name_or_file} is neither a pack nor a file", remedy=f"the packs are {', '.join(pack_names())}"
         )
     beside = cases or path.with_name(path.name.removesuffix(_SUFFIX) + CASES_SUFFIX)
-    return _tested(path.name, _read(path), beside if cases or beside.exists() else None, load_groups(path.parent))
+    text = read_policy_file(path, str(path))
+    return _tested(path.name, text, beside if cases or beside.exists() else None, load_groups(path.parent))
 
 
 def _tested(name: str, text: str, cases: Traversable | Path | None, groups: Groups) -> TestedPolicy:
     policy = combine([parse_policy(text, name, groups)], groups)
     if cases is None:
         return TestedPolicy(name, text, "", policy, ())
-    said = _read(cases)
+    said = read_policy_file(cases, str(cases))
     return TestedPolicy(name, text, said, policy, questions(parse_cases(said, cases.name)))
 
 
 def _directory() -> Traversable:
     return files("gateway").joinpath("data/packs")
-
-
-def _read(path: Traversable | Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(POLICY_BYTES_MAX + 1)
-        if len(data) > POLICY_BYTES_MAX:
-            raise CallerError("E-POLICY", f"{path} is longer than {POLICY_BYTES_MAX} bytes")
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise CallerError("E-POLICY", f"{path}: not UTF-8 text") from None
-    except OSError as error:
-        reason = (error.strerror or "input/output error").lower()
-        raise CallerError("E-POLICY", f"{path} cannot be read: {reason}", remedy="name a file that exists") from None

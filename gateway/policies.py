@@ -15,11 +15,12 @@ from carnet.decision import Gate
 from carnet.encoding import JsonValue
 from carnet.errors import CallerError
 from carnet.identifiers import Digest, SiteName, SpiffeId
-from carnet.limits import POLICY_BYTES_MAX, POLICY_FILES_MAX
+from carnet.limits import POLICY_FILES_MAX
 from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision, combine, evaluate, make_fact, parse_policy, undecided
 from carnet.trust import Carriage, Lane, Site, TrustBundle
 from gateway.geography import DIRECTORY as GROUPS
 from gateway.geography import load_groups
+from gateway.policy_files import read_policy_file
 
 _PATTERN: Final = "*.yaml"
 CASES_SUFFIX: Final = ".cases.yaml"
@@ -184,14 +185,4 @@ def _read(directory: Path) -> Policy:
     if len(paths) > POLICY_FILES_MAX:
         raise CallerError("E-POLICY", f"{len(paths)} policy files, at most {POLICY_FILES_MAX} are read (POLICY_FILES_MAX)")
     groups = load_groups(directory)
-    return combine((parse_policy(_text(path), path.name, groups) for path in paths), groups)
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(POLICY_BYTES_MAX + 1).decode("utf-8")
-    except UnicodeDecodeError:
-        raise CallerError("E-POLICY", f"{path.name}: not UTF-8 text") from None
-    except OSError as error:
-        raise CallerError("E-POLICY", f"{path.name}: cannot be read: {error.strerror}") from None
+    return combine((parse_policy(read_policy_file(path, path.name), path.name, groups) for path in paths), groups)

@@ -11,16 +11,17 @@ KEPT = "policy/kept/"
 
 
 async def record_policy(services: Services) -> bool:
-    """Log the policy's digest if it is not the one logged last; tell whether it changed."""
+    """Keep the policy in force, and log its digest if it is not the one logged last; tell whether it changed."""
     policy = services.policies.policy
     digest = policy.digest
 
     def change(tx: Transaction) -> bool:
+        if tx.site_document(KEPT + digest) is None:
+            tx.put_site_document(KEPT + digest, encode_policy(policy))
         known = tx.site_document(_NAME)
         if known == digest.encode("ascii"):
             return False
         tx.put_site_document(_NAME, digest.encode("ascii"))
-        tx.put_site_document(KEPT + digest, encode_policy(policy))
         before = None if known is None else known.decode("ascii")
         tx.append(EntryType.POLICY_CHANGED, {"policy": digest, "before": before})
         return True

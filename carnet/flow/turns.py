@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_EACH: Final = max(2, len(os.sched_getaffinity(0)))
+_PROCESSORS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_EACH: Final = max(2, _PROCESSORS)
 _free: "Final[queue.SimpleQueue[None]]" = queue.SimpleQueue()
 for _ in range(_EACH):
     _free.put(None)

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _CASES_MAX: Final = 2_000
 _ASKED_MIN: Final = 2
-_TURNED: Final = {Outcome.ALLOW: Outcome.DENY}
-"""What an effect is turned into to see whether a case fails; all others are turned into an allow."""
 
 
 class Case(WireModel):
@@ -134,8 +132,8 @@ def run_cases(policy: Policy, asked: Iterable[Question]) -> Report:
     for rule in rules:
         problems.extend(f"rule {rule.id}: {problem}" for problem in _untested(rule, decisions))
         if not failed and not _is_noticed(policy, rule, asked):
-            turned = _TURNED.get(rule.effect, Outcome.ALLOW)
-            problems.append(f"rule {rule.id}: no case fails if it says {turned.value} instead of {rule.effect.value}")
+            turned = _turned(rule.effect).value
+            problems.append(f"rule {rule.id}: no case fails if it says {turned} instead of {rule.effect.value}")
     return Report(len(rules), len(asked), len(asked) - len(failed), tuple(problems))
 
 
@@ -176,9 +174,13 @@ def _untested(rule: Rule, decisions: Iterable[tuple[Question, PolicyDecision]]) 
 
 def _is_noticed(policy: Policy, rule: Rule, asked: Iterable[Question]) -> bool:
     """Tell whether a case fails once the rule says something else."""
-    turned = rule.model_copy(update={"effect": _TURNED.get(rule.effect, Outcome.ALLOW), "approvals": ()})
+    turned = rule.model_copy(update={"effect": _turned(rule.effect), "approvals": ()})
     other = replace(policy, files=tuple(_with_rule(file, turned) for file in policy.files))
     return any(question.problem(question.decide(other)) for question in asked if question.case.at in rule.at)
+
+
+def _turned(effect: Outcome) -> Outcome:
+    return Outcome.DENY if effect is Outcome.ALLOW else Outcome.ALLOW
 
 
 def _with_rule(file: PolicyFile, turned: Rule) -> PolicyFile:

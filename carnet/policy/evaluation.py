@@ -8,7 +8,8 @@ Rules:      1. total: every policy, gate and set of facts has a decision  2. no 
             4. a rule that one condition already rules out needs nothing else
             5. obligations and approvals of all applying rules are united
             6. a jurisdiction that no file of groups knows is a denial, wherever groups are asked about it
-            7. at `recheck` no rule means that what was decided stands: rules there only tighten
+            7. what a policy allows that is over, or not known to be in force, is held
+            8. at `recheck` no rule means that what was decided stands: rules there only tighten
 Spec:       docs/policy.md section "How a decision is made"; DESIGN promise P9
 Example:    >>> from carnet.policy.rules import Metadata, PolicyFile, Rule, combine
             >>> rule = Rule(id="all", at=("offer",), effect="allow", reason="try it out")
@@ -28,7 +29,7 @@ from carnet.identifiers import Digest
 from carnet.policy.facts import Fact, Facts
 from carnet.policy.groups import Groups
 from carnet.policy.matching import Answer, Matcher, negate
-from carnet.policy.rules import ENGINE, NO_PERMIT, UNCHANGED, ApprovalNeed, PlannedRule, Policy, PolicyFile, Question
+from carnet.policy.rules import ENGINE, NO_PERMIT, UNCHANGED, ApprovalNeed, PlannedCondition, PlannedRule, Policy, PolicyFile
 
 
 class Verdict(Enum):
@@ -41,6 +42,7 @@ class Verdict(Enum):
     OUT_OF_DATE = "needs a file of groups that is out of date"
     UNKNOWN_CODE = "was told of a jurisdiction that does not exist"
     ERROR = "could not compare a fact"
+    NOT_IN_FORCE = "stands in a policy that is over"
 
 
 class Input(NamedTuple):
@@ -101,18 +103,14 @@ def evaluate(policy: Policy, gate: Gate, facts: Facts, on: date | None = None) -
 
     Without a day, what depends on one is held: files of groups, and policies that say when they are in force.
     """
-    considered = policy.rules_at(gate)
-    results: tuple[RuleResult, ...] = ()
-    if policy.is_dated:
-        results = tuple(_ended(file, gate) for file in policy.files if _has_ended(file, on))
-        considered = tuple(planned for planned in considered if _has_begun(planned.file, on))
-    results = (*results, *[_judge(planned, facts, policy.groups, on) for planned in considered])
+    considered = [planned for planned in policy.rules_at(gate) if _has_begun(planned.file, on)]
+    results = tuple([_judge(planned, facts, policy.groups, on) for planned in considered])
     if gate is Gate.RECHECK:
         if all(result.contribution is None for result in results):
             results = (*results, _unchanged())
     elif not any(result.effect is Outcome.ALLOW and result.verdict is not Verdict.NOT_APPLIED for result in results):
         results = (*results, _no_permit(gate, results))
-    applied = {result.rule for result in results if result.verdict is Verdict.APPLIED}
+    applied = {result.rule for result in results if result.verdict in (Verdict.APPLIED, Verdict.NOT_IN_FORCE)}
     applying = [planned for planned in considered if planned.rule.id in applied]
     return PolicyDecision(
         gate=gate,
@@ -149,9 +147,11 @@ def _judge(planned: PlannedRule, facts: Facts, groups: Groups, on: date | None) 
     rule = planned.rule
     inputs: list[Input] = []
     answers = [_ask(planned.when, 0, inputs, facts, groups, on)]
-    for number, questions in enumerate(planned.exemptions, start=1):
-        answers.append(negate(_ask(questions, number, inputs, facts, groups, on)))
+    for number, conditions in enumerate(planned.exemptions, start=1):
+        answers.append(negate(_ask(conditions, number, inputs, facts, groups, on)))
     verdict = _VERDICTS[max(answers)]
+    if verdict is Verdict.APPLIED and _has_ended(planned.file, on):
+        return _ended(planned, tuple(inputs))
     if verdict is Verdict.APPLIED:
         contribution: Outcome | None = rule.effect
     elif verdict is Verdict.NOT_APPLIED:
@@ -164,11 +164,11 @@ def _judge(planned: PlannedRule, facts: Facts, groups: Groups, on: date | None) 
 
 
 def _ask(
-    questions: tuple[Question, ...], exempting: int, inputs: list[Input], facts: Facts, groups: Groups, on: date | None
+    conditions: tuple[PlannedCondition, ...], exempting: int, inputs: list[Input], facts: Facts, groups: Groups, on: date | None
 ) -> Answer:
-    """Ask all of `questions`, put what was read into `inputs`, and return whether all hold."""
+    """Ask all of `conditions`, put what was read into `inputs`, and return whether all hold."""
     together = Answer.YES
-    for name, matcher, ask in questions:
+    for name, matcher, ask in conditions:
         fact = facts.get(name)
         said = ask(fact, groups, on)
         inputs.append(Input(name, matcher, fact, said, exempting))
@@ -183,17 +183,26 @@ def _has_begun(file: PolicyFile, on: date | None) -> bool:
 
 def _has_ended(file: PolicyFile, on: date | None) -> bool:
     """Tell whether the file is over, or cannot be known to be in force."""
-    end = file.metadata.effective_until
-    return end is not None and (on is None or end < on.isoformat())
-
-
-def _ended(file: PolicyFile, gate: Gate) -> RuleResult:
     told = file.metadata
+    if on is None:
+        return told.effective_from is not None or told.effective_until is not None
+    return told.effective_until is not None and told.effective_until < on.isoformat()
+
+
+def _ended(planned: PlannedRule, inputs: tuple[Input, ...]) -> RuleResult:
+    """Return the part of a rule that applies, of a file that has ended: it holds, or what is stricter of its own."""
+    rule, told = planned.rule, planned.file.metadata
+    days = f"from {told.effective_from or 'the beginning'} until {told.effective_until or 'further notice'}"
     return RuleResult(
-        ENGINE, Outcome.HOLD, Verdict.APPLIED, Outcome.HOLD,
-        f"the policy {told.id} was in force until {told.effective_until} only, so it cannot decide at {gate.value}",
-        f"ask {told.owner} to review it and put a later edition in its place", (), (),
-    )  # fmt: skip
+        rule.id,
+        rule.effect,
+        Verdict.NOT_IN_FORCE,
+        strictest((rule.effect, planned.file.defaults.on_error)),
+        f"the policy {told.id} is in force {days} only, and today is not known to be within that ({rule.reason})",
+        f"ask {told.owner} to review it and put a later edition in its place",
+        rule.cite,
+        inputs,
+    )
 
 
 def _unchanged() -> RuleResult:

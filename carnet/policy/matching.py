@@ -123,8 +123,6 @@ class Outside(WireModel):
         return (self.outside,) if isinstance(self.outside, str) else self.outside
 
 
-_GEOGRAPHIC: Final = (InGroup, Outside)
-
 Scalar: TypeAlias = StrictBool | StrictInt | StrictStr
 
 
@@ -248,7 +246,7 @@ def suits(matcher: Matcher, kind: FactType) -> bool:
     """Tell whether the matcher can ever answer about a fact of this type."""
     if isinstance(matcher, Present) or (isinstance(matcher, Assured) and matcher.value is None):
         return True
-    if isinstance(matcher, _GEOGRAPHIC):
+    if isinstance(matcher, InGroup | Outside):
         return kind.is_code
     if isinstance(matcher, Range):
         return kind is FactType.NUMBER
@@ -263,7 +261,7 @@ def describe(matcher: Matcher) -> str:
     """Return the matcher in words that follow a fact's name, as in `artifact.size` `is at most 10`."""
     if isinstance(matcher, Present):
         return "is given" if matcher.present else "is not given"
-    if isinstance(matcher, _GEOGRAPHIC):
+    if isinstance(matcher, InGroup | Outside):
         return ("is in " if isinstance(matcher, InGroup) else "is outside ") + " or ".join(matcher.names[:_SHOWN_MAX])
     if isinstance(matcher, Assured):
         sure = f"is known as {matcher.assurance} or better"
@@ -280,7 +278,7 @@ def describe(matcher: Matcher) -> str:
 
 def groups_of(matcher: Matcher) -> tuple[str, ...]:
     """Return the groups that the matcher names."""
-    return matcher.names if isinstance(matcher, _GEOGRAPHIC) else ()
+    return matcher.names if isinstance(matcher, InGroup | Outside) else ()
 
 
 def shown(value: FactValue) -> str:

@@ -125,7 +125,7 @@ class Metadata(WireModel):
     effective_from: Day | None = None
     """Before this day its rules are not asked."""
     effective_until: Day | None = None
-    """After this day it holds all that it is asked about."""
+    """After this day nothing is allowed by its rules: what they would allow is held."""
     reviewed_by: ShortText | None = None
     reviewed_on: Day | None = None
     review: ShortText | None = None
@@ -163,7 +163,7 @@ class PolicyFile(WireModel):
         return self
 
 
-Question: TypeAlias = tuple[str, Matcher, Asker]
+PlannedCondition: TypeAlias = tuple[str, Matcher, Asker]
 """A fact's name, what is asked of it, and the same made ready."""
 
 
@@ -173,8 +173,8 @@ class PlannedRule:
 
     rule: Rule
     file: PolicyFile
-    when: tuple[Question, ...]
-    exemptions: tuple[tuple[Question, ...], ...]
+    when: tuple[PlannedCondition, ...]
+    exemptions: tuple[tuple[PlannedCondition, ...], ...]
     obligations: tuple[tuple[bytes, Obligation], ...]
 
 
@@ -192,11 +192,6 @@ class Policy:
         if any(groups_of(matcher) for file in self.files for rule in file.rules for _, matcher in rule.conditions):
             said.append({"groups": str(self.groups.digest)})
         return Digest.of(canonical(said))
-
-    @cached_property
-    def is_dated(self) -> bool:
-        """Whether a file says between which days it is in force."""
-        return any(file.metadata.effective_from or file.metadata.effective_until for file in self.files)
 
     @cached_property
     def decision_ttl_h(self) -> int:
@@ -217,13 +212,13 @@ def _plan(rule: Rule, file: PolicyFile) -> PlannedRule:
     return PlannedRule(
         rule,
         file,
-        _questions(rule.when),
-        tuple(_questions(conditions) for conditions in rule.exemptions),
+        _planned(rule.when),
+        tuple(_planned(conditions) for conditions in rule.exemptions),
         tuple((obligation.encode(), obligation) for obligation in rule.obligations),
     )
 
 
-def _questions(conditions: Conditions) -> tuple[Question, ...]:
+def _planned(conditions: Conditions) -> tuple[PlannedCondition, ...]:
     return tuple((name, conditions[name], asker(conditions[name])) for name in sorted(conditions))
 
 

@@ -157,7 +157,7 @@ def replay(
                 other = None
             else:
                 other = PolicyBook(site.paths.policy).policy if under == "current" else read_tested(under).policy
-            return await site.catalog.read(lambda tx: replay_transfer(tx, TransferId(transfer), other))
+            return await site.catalog.read(lambda tx: replay_transfer(tx, tx.log_entry, TransferId(transfer), other))
 
     found = wait_for(run())
     lines = [line for one in found for line in one.lines()]

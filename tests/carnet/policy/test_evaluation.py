@@ -63,6 +63,25 @@ def test_a_policy_counts_from_its_first_day_and_is_never_looser_after_its_last(o
     assert decision.outcome.value == expected
 
 
+def test_a_policy_that_is_over_says_nothing_about_what_its_rules_are_not_for():
+    head = HEAD.replace("id: test", "id: dated, effective_until: 2026-12-31")
+    dated = parse_policy(f"{head}rules:\n  - {rule('id: dated, when: {purpose: x}')}\n", "dated.yaml")
+    both = combine([dated, parse_policy(source(ALLOW_ALL), "x.yaml")])
+
+    said = {purpose: evaluate(both, Gate.OFFER, facts(purpose=purpose), date(2027, 1, 1)).outcome.value for purpose in "xy"}
+
+    assert said == {"x": "hold", "y": "allow"}
+
+
+def test_a_policy_of_which_nobody_knows_whether_it_began_holds_what_it_would_allow():
+    head = HEAD.replace("id: test", "id: dated, effective_from: 2026-12-01")
+    dated = combine([parse_policy(f"{head}rules:\n  - {ALLOW_ALL}\n", "dated.yaml")])
+
+    assert evaluate(dated, Gate.OFFER, {}, None).outcome is Outcome.HOLD
+    assert evaluate(dated, Gate.OFFER, {}, date(2026, 11, 30)).outcome is Outcome.DENY
+    assert evaluate(dated, Gate.OFFER, {}, date(2026, 12, 1)).outcome is Outcome.ALLOW
+
+
 @pytest.mark.parametrize("on", [date(2027, 1, 1), None])
 def test_a_policy_that_is_over_holds_what_it_would_allow_and_says_whose_it_is(on):
     head = HEAD.replace("id: test", "id: dated, effective_until: 2026-12-31")
@@ -72,7 +91,8 @@ def test_a_policy_that_is_over_holds_what_it_would_allow_and_says_whose_it_is(on
 
     assert decision.outcome is Outcome.HOLD
     assert not decision.is_satisfiable
-    assert decision.deciding[0].reason == "the policy dated was in force until 2026-12-31 only, so it cannot decide at offer"
+    assert decision.deciding[0].rule == "all"
+    assert decision.deciding[0].reason.startswith("the policy dated is in force from the beginning until 2026-12-31 only")
     assert decision.deciding[0].remedy == "ask tests to review it and put a later edition in its place"
 
 

@@ -1,0 +1,26 @@
+"""Reads one file of rules, groups or cases: bounded, UTF-8, and named in one clear line if it cannot be read.
+
+Rules:      1. at most `POLICY_BYTES_MAX` are read, whatever the file's size
+"""
+
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from carnet.errors import CallerError
+from carnet.limits import POLICY_BYTES_MAX
+
+
+def read_policy_file(path: Path | Traversable, name: str) -> str:
+    """Return the text of the file; raise `CallerError` E-POLICY with `name` if it is missing, unreadable, longer or not text."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(POLICY_BYTES_MAX + 1)
+    except OSError as error:
+        reason = (error.strerror or "input/output error").lower()
+        raise CallerError("E-POLICY", f"{name}: cannot be read: {reason}", remedy="name a file that exists") from None
+    if len(data) > POLICY_BYTES_MAX:
+        raise CallerError("E-POLICY", f"{name}: longer than {POLICY_BYTES_MAX} bytes (POLICY_BYTES_MAX)")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CallerError("E-POLICY", f"{name}: not UTF-8 text") from None
