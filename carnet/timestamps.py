@@ -1,4 +1,4 @@
-"""Points in time as text: RFC 3339, UTC, whole seconds, `Z`.
+"""Points in time as text: RFC 3339, UTC, whole seconds, `Z`; and days.
 
 The core never asks what time it is; edges pass a `datetime` in UTC. Text is what is signed and logged.
 
@@ -9,10 +9,10 @@ Example:    >>> format_time(parse_time("2026-11-24T22:53:44Z"))
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StringConstraints
 
 from carnet.errors import PeerError
 
@@ -48,3 +48,12 @@ def _check(text: str) -> str:
 
 Timestamp = Annotated[str, AfterValidator(_check)]
 """A field type for signed documents: the text of a point in time, checked."""
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(_day)]
+"""A calendar day, `YYYY-MM-DD`; text order is time order."""

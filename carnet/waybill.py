@@ -11,7 +11,7 @@ Example:    >>> sorted(Declarations(purpose="spare part").to_json())
 
 from typing import Annotated, ClassVar, Final, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from carnet.encoding import JsonValue
 from carnet.identifiers import Digest, Jurisdiction, LaneName, Repository, SiteName, SpiffeId, Tag, TransferId
@@ -83,7 +83,16 @@ class Declarations(WireModel):
     legal_basis: ShortText | None = None
     purpose: Text | None = None
     parties: Annotated[tuple[Party, ...], Field(max_length=_LIST_MAX)] = ()
+    value: Count | None = None
+    """What it is worth, in whole units of `currency` (ISO 4217)."""
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
     labels: Annotated[dict[Word, ShortText], Field(max_length=_LIST_MAX)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.value is None) != (self.currency is None):
+            raise ValueError("value and currency are declared together")
+        return self
 
     @property
     def is_controlled(self) -> bool:
@@ -169,6 +178,8 @@ def declared_facts(declared: Declared, origin: Origin) -> dict[str, JsonValue]:
         "data.categories": list(said.data_categories) or None,
         "export.number": said.export_control_number,
         "export.licence": said.licence,
+        "export.value": said.value,
+        "export.currency": said.currency,
         "legal.basis": said.legal_basis,
         "purpose": said.purpose,
         "parties": [party.to_json() for party in said.parties] or None,

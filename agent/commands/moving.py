@@ -21,7 +21,8 @@ Declared = Annotated[
         "--declare",
         "-d",
         metavar="KEY=VALUE",
-        help="Declare a fact: classification, data-category (repeat), export-number, licence, legal-basis, purpose, label.KEY.",
+        help="Declare a fact: classification, data-category (repeat), export-number, licence, legal-basis, purpose, "
+        "party=ROLE:NAME[:COUNTRY] (repeat), value=AMOUNT:CURRENCY, label.KEY.",
     ),
 ]
 Lane = Annotated[str | None, typer.Option(help="The lane, when several lead to the site.")]
@@ -306,6 +307,17 @@ def parse_choice(text: str, choices: Any, flag: str) -> Any:
         raise CallerError("E-USAGE", f"{flag} {ascii(text)[:60]} is not one of: {known}") from None
 
 
+_REPEATED = {"data-category", "party"}
+_FLAG_OF = {"data_categories": "data-category", "labels": "label", "parties": "party", "currency": "value"}
+
+
+def _party(value: str) -> dict[str, str]:
+    """Return the party that ROLE:NAME or ROLE:NAME:COUNTRY names; what is wrong with it is found with the rest."""
+    role, _, name = value.partition(":")
+    known, colon, country = name.rpartition(":")
+    return {"role": role, "name": known, "country": country} if colon else {"role": role, "name": name}
+
+
 def parse_declarations(pairs: list[str]) -> Any:
     """Return the declarations of `--declare KEY=VALUE` flags; raise `CallerError` E-USAGE naming the first that is wrong."""
     from pydantic import ValidationError
@@ -315,30 +327,35 @@ def parse_declarations(pairs: list[str]) -> Any:
 
     single = {"classification", "export-number", "licence", "legal-basis", "purpose"}
     fields = {"export-number": "export_control_number"}
-    values: dict[str, Any] = {"data_categories": [], "labels": {}}
+    values: dict[str, Any] = {"data_categories": [], "labels": {}, "parties": []}
     given: set[str] = set()
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not value:
             raise CallerError("E-USAGE", f"--declare {ascii(pair)[:80]} is not KEY=VALUE")
-        if key != "data-category" and key in given:
+        if key not in _REPEATED and key in given:
             raise CallerError("E-USAGE", f"--declare {ascii(key)[:60]} is given twice", remedy="give it once")
         given.add(key)
         if key in single:
             values[fields.get(key, key.replace("-", "_"))] = value
         elif key == "data-category":
             values["data_categories"].append(value)
+        elif key == "party":
+            values["parties"].append(_party(value))
+        elif key == "value":
+            amount, _, currency = value.partition(":")
+            values |= {"value": int(amount) if amount.isdecimal() else amount, "currency": currency or None}
         elif key.startswith("label."):
             values["labels"][key.removeprefix("label.")] = value
         else:
-            known = ", ".join(sorted(single | {"data-category", "label.KEY"}))
+            known = ", ".join(sorted(single | _REPEATED | {"value", "label.KEY"}))
             raise CallerError("E-USAGE", f"--declare {ascii(key)[:60]} is not one of: {known}")
     try:
         return Declarations.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        flags = {name: flag for flag, name in fields.items()} | {"data_categories": "data-category", "labels": "label"}
-        field, *rest = (str(piece) for piece in first["loc"])
+        flags = {name: flag for flag, name in fields.items()} | _FLAG_OF
+        field, *rest = (str(piece) for piece in first["loc"] or ("value",))
         key = ".".join([flags.get(field, field.replace("_", "-")), *(piece for piece in rest[:1] if field == "labels")])
         raise CallerError("E-USAGE", f"--declare {ascii(key)[:80]}: {first['msg'].removeprefix('Value error, ')}") from None
 

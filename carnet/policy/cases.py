@@ -20,10 +20,10 @@ from carnet.errors import CallerError
 from carnet.policy.evaluation import PolicyDecision, RuleResult, Verdict, evaluate
 from carnet.policy.explanation import lines
 from carnet.policy.facts import Assurance, Fact, make_fact
-from carnet.policy.groups import Day
 from carnet.policy.rules import Policy, PolicyFile, Rule
 from carnet.policy.source import parse_as
 from carnet.statement import FactMap, ShortText, Unique, WireModel, Word
+from carnet.timestamps import Day
 
 if TYPE_CHECKING:
     from carnet.encoding import JsonValue

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from carnet.decision import Gate, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
-from carnet.policy.facts import NOT_SUPPLIED, FactType, fact_type
+from carnet.policy.facts import FACTS, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
 from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule
@@ -72,7 +72,7 @@ def _examine(text: str, groups: Groups) -> tuple[PolicyFile | None, list[Finding
         return None, [Finding(1, True, error.problem)]
     except ValidationError as error:
         return None, sorted(_shape_findings(error, tree))[:_FINDINGS_MAX]
-    return file, sorted((*_rule_findings(file, tree, groups), *_file_findings(file, tree)))[:_FINDINGS_MAX]
+    return file, sorted((*_rule_findings(file, tree, groups), *_attester_findings(file, tree), *_file_findings(file, tree)))[:_FINDINGS_MAX]
 
 
 def _shape_findings(error: ValidationError, tree: SourceTree) -> Iterator[Finding]:
@@ -105,10 +105,26 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
                 ):
                     text = f"rule {rule.id} allows when one of {name} {describe(matcher)}, whatever the others are"
                     yield Finding(place, False, f"{text}: to ask it of all, put the opposite under `unless`")
-                elif name in NOT_SUPPLIED:
-                    yield Finding(place, False, f"rule {rule.id}: no site can supply the fact {name} yet")
+                elif supplier(name) in (Supplier.LICENCE, Supplier.PEOPLE) and not _attesters(file, name):
+                    text = f"rule {rule.id}: nobody's word counts for the fact {name}"
+                    yield Finding(place, False, f"{text}: name a role for it under `attested_by`")
         if any(exempt.items() <= rule.when.items() for exempt in rule.exemptions):
             yield Finding(line, False, f"rule {rule.id} never applies: what `unless` exempts is part of `when`")
+
+
+def _attesters(file: PolicyFile, name: str) -> bool:
+    patterns = [pattern for some in (file.attested_by or {}).values() for pattern in some]
+    return any(name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)
+
+
+def _attester_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
+    """Find what nobody can attest: a name that is none, and facts that a site finds out itself."""
+    for role, patterns in (file.attested_by or {}).items():
+        for number, pattern in enumerate(patterns):
+            meant = [name for name in FACTS if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))]
+            if not any(is_attestable(name) or supplier(name) is Supplier.LICENCE for name in meant):
+                text = f"attested_by: {role} cannot attest {pattern}: it is no fact that people can vouch for"
+                yield Finding(tree.line(("attested_by", role, number)), True, text)
 
 
 def _places(rule: Rule) -> Iterator[tuple[tuple[str | int, ...], Conditions]]:

@@ -12,6 +12,7 @@ Example:    >>> fact_type("artifact.size").name, fact_type("label.team").name, f
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum, IntEnum
 from typing import Final, TypeAlias
 
@@ -80,7 +81,9 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
     "artifact.classification": (FactType.TEXT, "the sender's classification, such as public, internal or export-controlled"),
     "data.categories": (FactType.TEXTS, "categories of data in it, such as personal or health"),
     "export.number": (FactType.TEXT, "export control number, such as EAR99 or 5D002"),
-    "export.licence": (FactType.TEXT, "the licence or exception relied upon"),
+    "export.licence": (FactType.TEXT, "the licence, exception or legal instrument relied upon, by its id"),
+    "export.value": (FactType.NUMBER, "what it is worth, in whole units of the currency"),
+    "export.currency": (FactType.TEXT, "the currency of that, such as EUR"),
     "legal.basis": (FactType.TEXT, "legal basis of a transfer of personal data"),
     "purpose": (FactType.TEXT, "why it is sent, such as deploy or test"),
     "parties.names": (FactType.TEXTS, "names of the parties concerned"),
@@ -119,7 +122,7 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
     "licence.assessment_days": (FactType.NUMBER, "days since the assessment that the licence rests on, such as a TIA"),
     "licence.covers": (FactType.FLAG, "the licence names the item, the parties and the destination"),
     "licence.kind": (FactType.TEXT, "the kind of the licence or legal basis in the ledger, such as TAA, DPF or SCC"),
-    "licence.remaining": (FactType.NUMBER, "releases that the licence has left"),
+    "licence.remaining": (FactType.FLAG, "this site's share of the licence has room for this release"),
     "licence.valid": (FactType.FLAG, "the licence is in force"),
     "metadata.clean": (FactType.FLAG, "names and labels that travel in the clear say nothing of the content"),
     "provenance.days": (FactType.NUMBER, "days since the build that the provenance tells of"),
@@ -139,25 +142,67 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
 }
 """Every fact by name, with its type and meaning."""
 
-NOT_SUPPLIED: Final = frozenset(
-    name
-    for name in FACTS
-    if name.split(".")[0]
-    in ("content", "kev", "licence", "metadata", "provenance", "sbom", "scan", "screening", "suite", "switch")
-) - {"content.inspected"} | {
-    "data.subjects_countries",
-    "export.published",
-    "export.usml",
-    "recipient.end_use",
-    "recipient.government",
-    "recipient.groups",
-    "recipient.groups_expired",
-    "recipient.ownership_days",
-}
-"""Facts that rules may ask for and no site can supply yet: such a rule holds what it is about, or denies, by its `on_error`."""
+class Supplier(Enum):
+    """Who makes a fact known."""
+
+    SENDER = "the sender, with the push"
+    SITE = "the site itself"
+    LICENCE = "whoever keeps licences: `carnet-gateway licence add`"
+    PEOPLE = "whoever may attest it: `carnet-gateway attest`"
+
 
 LABEL_PREFIX: Final = "label."
 """Facts `label.<key>` are the waybill's free labels, as text."""
+AGES: Final = {
+    "provenance.days": timedelta(days=1),
+    "recipient.ownership_days": timedelta(days=1),
+    "scan.hours": timedelta(hours=1),
+    "screening.list_hours": timedelta(hours=1),
+}
+"""Facts that grow with time, and what they count."""
+_BY_PEOPLE: Final = ("content.", "kev.", "metadata.", "provenance.", "sbom.", "scan.", "screening.", "switch.")
+_PEOPLE_TOO: Final = frozenset(
+    {
+        "artifact.classification",
+        "data.categories",
+        "data.subjects_countries",
+        "export.number",
+        "export.published",
+        "export.usml",
+        "recipient.end_use",
+        "recipient.government",
+        "recipient.groups",
+        "recipient.ownership_days",
+    }
+)
+_DECLARED: Final = frozenset(
+    {
+        "artifact.classification",
+        "data.categories",
+        "export.currency",
+        "export.licence",
+        "export.number",
+        "export.value",
+        "legal.basis",
+        "parties.countries",
+        "parties.names",
+        "purpose",
+    }
+)
+
+
+def is_attestable(name: str) -> bool:
+    """Tell whether people may attest the fact: what a site finds out itself nobody can say otherwise."""
+    return name in _PEOPLE_TOO or (name in FACTS and name.startswith(_BY_PEOPLE) and name != "content.inspected")
+
+
+def supplier(name: str) -> Supplier:
+    """Return who makes the fact known; of one that is declared and can be attested, the sender."""
+    if name in _DECLARED or name.startswith(LABEL_PREFIX):
+        return Supplier.SENDER
+    if name.startswith("licence."):
+        return Supplier.LICENCE
+    return Supplier.PEOPLE if is_attestable(name) else Supplier.SITE
 
 
 def fact_type(name: str) -> FactType | None:

@@ -25,13 +25,14 @@ from enum import Enum
 from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from carnet.encoding import canonical
 from carnet.errors import CallerError
 from carnet.identifiers import Digest
 from carnet.policy.source import parse_as
 from carnet.statement import ShortText, Unique, WireModel, Word
+from carnet.timestamps import Day
 
 GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")]
 """The name of a group, such as `EEA`."""
@@ -39,15 +40,6 @@ _Code = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")
 _GROUPS_MAX: Final = 64
 _MEMBERS_MAX: Final = 512
 _CACHED_MAX: Final = 1024
-
-
-def _day(text: str) -> str:
-    date.fromisoformat(text)
-    return text
-
-
-Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(_day)]
-"""A calendar day, `YYYY-MM-DD`; text order is time order."""
 
 
 class Standing(Enum):

@@ -22,9 +22,10 @@ from carnet.identifiers import Digest
 from carnet.policy.evaluation import PolicyDecision, evaluate
 from carnet.policy.explanation import lines
 from carnet.policy.facts import Assurance, Fact, Facts, FactValue
-from carnet.policy.groups import Day, GroupFile, Groups
+from carnet.policy.groups import GroupFile, Groups
 from carnet.policy.rules import Policy, PolicyFile, combine
 from carnet.statement import ShortText, WireModel
+from carnet.timestamps import Day
 
 _FACTS_MAX: Final = 512
 

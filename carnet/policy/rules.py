@@ -14,10 +14,11 @@ Example:    >>> Rule(id="all", at=("offer",), effect="allow", reason="try it out
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from carnet.approval import APPROVALS
 from carnet.decision import Gate, Obligation, Outcome
@@ -25,9 +26,10 @@ from carnet.encoding import JsonValue, canonical
 from carnet.errors import CallerError
 from carnet.identifiers import Digest
 from carnet.limits import POLICY_RULES_MAX, REASONS_MAX
-from carnet.policy.groups import NO_GROUPS, Day, Groups
+from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Asker, Matcher, asker, groups_of
 from carnet.statement import Positive, ShortText, Text, Unique, WireModel, Word
+from carnet.timestamps import Day
 
 API_VERSION = "carnet/policy/v1"
 ENGINE = "engine"
@@ -38,6 +40,8 @@ UNCHANGED = "unchanged"
 """What stands for a rule's id in a decision at `recheck` that changes nothing."""
 NO_PREFETCH = "no-prefetch"
 """The obligation of an offer that waits until the release would be allowed: no ciphertext goes ahead of its key."""
+
+_LAST_DAY = "9999-12-31"
 
 Conditions = Annotated[dict[ShortText, Matcher], Field(max_length=32)]
 """Fact names and the matchers that must all say yes."""
@@ -55,6 +59,10 @@ Exemptions = Annotated[
     Discriminator(_exemption_form),
 ]
 """Conditions that exempt together, or a list of such."""
+
+
+FactPattern = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.([a-z0-9_]+|\*)$")]
+"""A fact's name, or all that begin so: `recipient.*`."""
 
 
 class ApprovalNeed(WireModel):
@@ -154,6 +162,8 @@ class PolicyFile(WireModel):
     kind: Literal["Policy"] = "Policy"
     metadata: Metadata
     defaults: Defaults = Defaults()
+    attested_by: Annotated[dict[Word, tuple[FactPattern, ...]], Field(min_length=1, max_length=32)] | None = None
+    """Whose word counts for what: roles of the trust bundle, and the facts that people in them may attest."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=POLICY_RULES_MAX)]
 
     @model_validator(mode="after")
@@ -197,6 +207,27 @@ class Policy:
     def decision_ttl_h(self) -> int:
         """Hours for which a decision stands: the shortest that a file asks for."""
         return min(file.defaults.decision_ttl_h for file in self.files)
+
+    def may_attest(self, role: str, name: str) -> bool:
+        """Tell whether the word of people in `role` counts for the fact `name`; if no file says so, nobody's does."""
+        return any(
+            name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
+            for file in self.files
+            for pattern in (file.attested_by or {}).get(role, ())
+        )
+
+    def attesters(self, name: str) -> tuple[str, ...]:
+        """Return the roles whose word counts for the fact `name`."""
+        roles = {role for file in self.files for role in file.attested_by or {}}
+        return tuple(sorted(role for role in roles if self.may_attest(role, name)))
+
+    def changes_after(self, day: date) -> date | None:
+        """Return the first day after `day` on which a file, or a file of groups, begins or ends to count; None if none does."""
+        begins = [file.metadata.effective_from for file in self.files] + [file.effective_from for file in self.groups.files]
+        lasts = [file.metadata.effective_until for file in self.files] + [file.effective_until for file in self.groups.files]
+        found = [date.fromisoformat(one) for one in begins if one is not None]
+        found += [date.fromisoformat(one) + timedelta(days=1) for one in lasts if one is not None and one < _LAST_DAY]
+        return min((one for one in found if one > day), default=None)
 
     def rules_at(self, gate: Gate) -> tuple[PlannedRule, ...]:
         """Return the rules for `gate`, by id, ready to be asked."""

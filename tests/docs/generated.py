@@ -104,11 +104,17 @@ def policy_facts() -> str:
     """Return the facts that rules may read."""
     facts = importlib.import_module("carnet.policy.facts")
     rows = [
-        f"| `{name}` | {kind.value} | {'' if name in facts.NOT_SUPPLIED else 'yes'} | {_cell(meaning)} |"
+        f"| `{name}` | {kind.value} | {_supplied(facts, name)} | {_cell(meaning)} |"
         for name, (kind, meaning) in facts.FACTS.items()
     ]
-    rows.append("| `label.<key>` | text | yes | a label that the sender put on it |")
-    return "\n".join(["| fact | type | supplied | meaning |", "|---|---|---|---|", *rows])
+    rows.append("| `label.<key>` | text | sender | a label that the sender put on it |")
+    return "\n".join(["| fact | type | from | meaning |", "|---|---|---|---|", *rows])
+
+
+def _supplied(facts: ModuleType, name: str) -> str:
+    """Return who makes a fact known, shortly."""
+    by = facts.supplier(name).name.lower()
+    return f"{by} or people" if by == "sender" and facts.is_attestable(name) else by
 
 
 def policy_groups() -> str:
