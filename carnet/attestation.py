@@ -12,7 +12,7 @@ Example:    >>> Subject(site=SiteName("au")).key
 """
 
 from datetime import datetime, timedelta
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Final, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -76,7 +76,7 @@ class Attestation(Statement):
 
     def value(self, name: str, now: datetime, unit: timedelta | None) -> JsonValue:
         """Return what it says of the fact at `now`; of an age, counted in `unit`, with what passed since (rule 4)."""
-        said = self.facts[name]
+        said = cast("JsonValue", self.facts[name])
         if unit is None or isinstance(said, bool) or not isinstance(said, int):
             return said
         return said + max(0, (now - parse_time(self.at)) // unit)

@@ -3,8 +3,8 @@
 People sign it; each site that may use it has a share of its own, so two sites that release at once cannot use more than there is,
 whether they can reach each other or not. How much of its share a site has used is that site's ledger.
 
-Rules:      1. the shares of all sites together are no more than the whole  2. what a list of a licence does not name is not covered;
-            an empty list names everything  3. a limit of value counts one currency  4. the day is that of the site, in UTC
+Rules:      1. the shares of all sites together are no more than the whole  2. what a list of a licence does not name is not
+            covered; an empty list names everything  3. a limit of value counts one currency  4. a day is one in UTC
 Spec:       docs/statements.md section "Licence"; COMPLIANCE section 5
 Example:    >>> Share(site=SiteName("us"), quantity=10).quantity
             10
@@ -87,9 +87,7 @@ class Licence(Statement):
         days = (day - date.fromisoformat(self.assessed_on)).days
         return days if days >= 0 else None
 
-    def covers(
-        self, *, item: str | None, parties: Collection[str], operator: str, jurisdiction: str
-    ) -> bool | None:
+    def covers(self, *, item: str | None, parties: Collection[str], operator: str, jurisdiction: str) -> bool | None:
         """Tell whether it names this item, these parties and the operator of the destination, and the destination's country.
 
         None if it names items and the item is not known. A country that it names has its parts in it.

@@ -18,6 +18,8 @@ from carnet.errors import PeerError
 from carnet.identifiers import SegmentId
 
 SUITE_1: Final = 1
+FIPS_SUITES: Final = frozenset[int]()
+"""Suites whose primitives are of a module validated under FIPS 140-3: none is built yet."""
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16

@@ -11,7 +11,7 @@ from dataclasses import replace
 from carnet.decision import Gate, Outcome
 from carnet.entries import EntryType
 from carnet.errors import IntegrityError, PeerError
-from carnet.identifiers import SegmentId, SiteName, TransferId
+from carnet.identifiers import SegmentId, TransferId
 from carnet.messages import ReasonView
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, ORIGIN, may, step
 from carnet.trust import TrustBundle
@@ -57,11 +57,7 @@ class Admit:
         bundle = services.trust.ground()
         home = record.destinations == (services.site,)
         gate = Gate.RECEIPT if home else Gate.OFFER
-        judgements = {
-            destination: judge_waybill(services, bundle, gate, waybill, destination=destination)
-            for destination in record.destinations
-        }
-        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgements, bundle))
+        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, gate, bundle))
         await services.remove_unneeded(orphans)
 
     async def offer(self, job: JobRecord) -> None:
@@ -70,13 +66,12 @@ class Admit:
         services = self._services
         bundle = services.trust.ground(destination)
         waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
-        judgement = judge_waybill(services, bundle, Gate.OFFER, waybill, destination=destination)
 
         def decide(tx: Transaction) -> None:
             record = tx.transfer(transfer)
             for delivery in tx.deliveries(transfer):
                 if record is not None and record.state == "admitted" and delivery.destination == destination:
-                    self._settle(tx, record, waybill, delivery, judgement, bundle)
+                    self._settle(tx, record, waybill, delivery, Gate.OFFER, bundle)
 
         await services.catalog.write(decide)
 
@@ -85,7 +80,7 @@ class Admit:
         tx: Transaction,
         transfer: TransferId,
         waybill: Waybill,
-        judgements: dict[SiteName, Judgement],
+        gate: Gate,
         bundle: TrustBundle,
     ) -> list[SegmentId]:
         """Record every delivery's decision and the transfer's; return the segments that a denial leaves unneeded."""
@@ -94,10 +89,7 @@ class Admit:
             return []
         opened = self._services.site in documents.read_packing(tx, transfer).sites
         tx.append(EntryType.TRANSFER_INSPECTED, {"transfer": transfer, "artifact": waybill.artifact, "opened": opened})
-        settled = [
-            self._settle(tx, record, waybill, delivery, judgements[delivery.destination], bundle)
-            for delivery in tx.deliveries(transfer)
-        ]
+        settled = [self._settle(tx, record, waybill, delivery, gate, bundle) for delivery in tx.deliveries(transfer)]
         best = min(settled, key=lambda judgement: judgement.outcome.strictness)
         state = step(ORIGIN, record.state, EVENTS_OF_OUTCOME["admit"][best.outcome])
         tx.save_transfer(replace(record, state=state, state_at=tx.now, outcome=best.outcome, reasons=best.reason_rows()))
@@ -112,12 +104,13 @@ class Admit:
         record: TransferRecord,
         waybill: Waybill,
         delivery: DeliveryRecord,
-        judgement: Judgement,
+        gate: Gate,
         bundle: TrustBundle,
     ) -> Judgement:
         """Record the decision about one delivery, queue what follows, and return it; one past its decision is left alone."""
         services, destination = self._services, delivery.destination
-        at_home = judgement.gate is Gate.RECEIPT
+        judgement = judge_waybill(tx, services, bundle, gate, waybill, destination=destination)
+        at_home = gate is Gate.RECEIPT
         if not may(DELIVERY, delivery.state, "deliver" if at_home else "offer-allow"):
             return judgement
         if at_home:

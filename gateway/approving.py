@@ -33,6 +33,7 @@ from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
 from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, draft_decision, judge_signer, judge_waybill, record_decision
+from gateway.ledger import credit, debit, rests_on_licence
 from gateway.mode_rule import judge_mode
 from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, TransferRecord
@@ -74,10 +75,12 @@ def judge_delivery(
 def record_delivery(
     tx: Transaction, services: Services, judgement: Judgement, record: TransferRecord, destination: SiteName
 ) -> None:
-    """Sign, keep and log the decision about a delivery; a hold that stands already is not made again."""
+    """Sign, keep and log the decision about a delivery, and what it uses of a licence; a hold that stands is not made again."""
     if judgement.stands:
         return
     gate = judgement.gate
+    if gate is Gate.RELEASE:
+        _keep_ledger(tx, judgement, record, destination)
     key = recipient_key(tx, services, record.id, gate, destination)
     index = record_decision(tx, services, judgement, record, destination=destination, recipient_key=key)
     hold, place = documents.hold_name(gate, destination), documents.hold_index_name(gate, destination)
@@ -87,6 +90,16 @@ def record_delivery(
     elif judgement.outcome is not Outcome.ALLOW:
         tx.delete_document(record.id, hold)
         tx.delete_document(record.id, place)
+
+
+def _keep_ledger(tx: Transaction, judgement: Judgement, record: TransferRecord, destination: SiteName) -> None:
+    """Debit the licence that a release rests on; a release that is allowed no more is credited."""
+    if judgement.outcome is not Outcome.ALLOW:
+        credit(tx, record.id, destination, f"the release is decided again: {judgement.outcome.value}")
+    elif judgement.licence is not None and rests_on_licence(judgement.decision):
+        worth = judgement.known.get("export.value")
+        value = worth.value if worth is not None and judgement.licence.value is not None else 0
+        debit(tx, judgement.licence, record.id, destination, value=int(value) if isinstance(value, int) else 0)
 
 
 def recipient_key(tx: Transaction, services: Services, transfer: TransferId, gate: Gate, destination: SiteName) -> str | None:
@@ -219,7 +232,9 @@ def _judge_approvals(
         return replace(hold, stands=_is_last(tx, kept, record, destination))
     names = ", ".join(f"{one.person} ({one.role})" for one in found.counted)
     reason = ReasonView(rule="approvals", outcome=Outcome.ALLOW.value, text=f"approved by {names}")
-    return replace(judgement, outcome=Outcome.ALLOW, extra=(reason,), until=parse_time(kept.decision.not_after))
+    ends = parse_time(kept.decision.not_after)
+    until = ends if judgement.until is None else min(ends, judgement.until)
+    return replace(judgement, outcome=Outcome.ALLOW, extra=(reason,), until=until)
 
 
 def _as_hold(judgement: Judgement, bundle: TrustBundle, record: TransferRecord, destination: SiteName) -> Judgement:
@@ -276,7 +291,7 @@ def _judge_both(
 ) -> Judgement:
     """Return the offer after the release that has to allow first; a release that waits for approvals asks for them now (3)."""
     waybill = documents.read_waybill(tx, record.id)
-    asked = judge_waybill(services, bundle, Gate.RELEASE, waybill, destination=destination)
+    asked = judge_waybill(tx, services, bundle, Gate.RELEASE, waybill, destination=destination)
     release = judge_delivery(tx, services, bundle, asked, record, destination)
     if release.asks:
         record_delivery(tx, services, release, record, destination)

@@ -109,6 +109,7 @@ class Artifacts:
             raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {record.repository}:{record.tag} here")
         waybill = documents.read_waybill(tx, record.transfer)
         judgement = judge_waybill(
+            tx,
             self._services,
             bundle,
             Gate.RELEASE,
@@ -149,7 +150,7 @@ class Artifacts:
                 name = f"{base.repository}:{base.tag}"
                 waybill = documents.read_waybill(tx, base.id)
                 found = judge_waybill(
-                    self._services, bundle, Gate.RELEASE, waybill, destination=self._services.site, consumer=consumer
+                    tx, self._services, bundle, Gate.RELEASE, waybill, destination=self._services.site, consumer=consumer
                 )
                 due += documents.read_packing(tx, base.id).bases
                 if found.outcome is Outcome.ALLOW:

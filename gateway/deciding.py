@@ -7,16 +7,17 @@ waybill's signer not revoked.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from carnet.approval import united
 from carnet.decision import Decision, Gate, Outcome, Reason
 from carnet.encoding import JsonValue, canonical
 from carnet.errors import NotAuthorised, Refused
 from carnet.identifiers import Digest, LaneName, SiteName, SpiffeId, TransferId
-from carnet.limits import REASONS_MAX
+from carnet.licence import Licence, Used
+from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
-from carnet.policy import Facts, PolicyDecision
+from carnet.policy import Fact, Facts, Policy, PolicyDecision
 from carnet.policy.explanation import obligations, reason_views, reasons
 from carnet.policy.replay import keep_inputs
 from carnet.release import site_recipient
@@ -25,10 +26,12 @@ from carnet.timestamps import format_time, parse_time
 from carnet.trust import HOME_LANE, AgentStatement, LaneMode, TrustBundle
 from carnet.waybill import Origin, Waybill, declared_facts
 from gateway import documents
+from gateway.ledger import used_without
 from gateway.policies import gather_facts
 from gateway.ports import Transaction
 from gateway.records import TransferRecord
 from gateway.services import Services
+from gateway.vouched import Trusted, declared_licence, vouch
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Judgement:
     """It is the very hold that was recorded last."""
     until: datetime | None = None
     """It rests on something that ends then."""
+    licence: Licence | None = None
+    """What the sender relies upon, if this site keeps a licence of that id."""
 
     @property
     def needed(self) -> dict[str, int]:
@@ -80,7 +85,9 @@ class Judgement:
         return replace(self, outcome=outcome, extra=(reason,), asks=False, stands=False)
 
 
-def judge_declaration(services: Services, bundle: TrustBundle, request: DeclareRequest, origin: Origin) -> list[Judgement]:
+def judge_declaration(
+    tx: Transaction, services: Services, bundle: TrustBundle, request: DeclareRequest, origin: Origin
+) -> list[Judgement]:
     """Return, for each destination, what would be decided from the declaration alone."""
     gate = Gate.RECEIPT if request.lane == HOME_LANE else Gate.OFFER
     declared = declared_facts(request, origin)
@@ -95,11 +102,12 @@ def judge_declaration(services: Services, bundle: TrustBundle, request: DeclareR
             recipient=site_recipient(bundle.trust_domain, destination),
             inspected=None if _opens(services, bundle, request.lane, services.site) else False,
         )
-        found.append(_judge(services, bundle, gate, facts))
+        found.append(_judge(tx, services, bundle, gate, facts, request.transfer, destination, request.digest))
     return found
 
 
 def judge_waybill(
+    tx: Transaction,
     services: Services,
     bundle: TrustBundle,
     gate: Gate,
@@ -108,7 +116,10 @@ def judge_waybill(
     destination: SiteName,
     consumer: SpiffeId | None = None,
 ) -> Judgement:
-    """Return what policy decides at `gate` for a destination, or at `release` for a consumer who pulls here."""
+    """Return what policy decides at `gate` for a destination, or at `release` for a consumer who pulls here.
+
+    In the transaction that records the decision: what it rests on, such as what a licence has left, is then what was recorded.
+    """
     facts = gather_facts(
         declared_facts(waybill, waybill.origin),
         source="waybill",
@@ -118,7 +129,7 @@ def judge_waybill(
         recipient=consumer or site_recipient(bundle.trust_domain, destination),
         inspected=_opens(services, bundle, waybill.lane, waybill.origin.site),
     )
-    return _judge(services, bundle, gate, facts)
+    return _judge(tx, services, bundle, gate, facts, waybill.transfer, destination, waybill.artifact)
 
 
 def _opens(services: Services, bundle: TrustBundle, lane: LaneName, origin: SiteName) -> bool:
@@ -126,13 +137,48 @@ def _opens(services: Services, bundle: TrustBundle, lane: LaneName, origin: Site
     return services.site != origin or bundle.lane(lane, origin).mode is LaneMode.INSPECTED
 
 
-def _judge(services: Services, bundle: TrustBundle, gate: Gate, facts: Facts) -> Judgement:
-    today = services.trust.floor.judged(services.clock.now()).date()
-    decision = services.policies.decide(gate, facts, today)
+def _judge(
+    tx: Transaction,
+    services: Services,
+    bundle: TrustBundle,
+    gate: Gate,
+    known: dict[str, Fact],
+    transfer: TransferId,
+    destination: SiteName,
+    artifact: Digest | None,
+) -> Judgement:
+    now = services.trust.floor.judged(tx.now)
+    policy = services.policies.policy
+    licence = declared_licence(tx, known)
+    vouched = vouch(
+        tx,
+        Trusted(bundle, services.trust.revocations.state.revoked_keys(bundle), policy),
+        known,
+        site=services.site,
+        used=Used() if licence is None else used_without(tx, licence[1].id, transfer, destination),
+        artifact=artifact,
+        now=now,
+    )
+    facts = {**known, **vouched.facts}
+    decision = services.policies.decide(gate, facts, now.date())
     named: dict[str, JsonValue] = {
         name: list(fact.value) if isinstance(fact.value, tuple) else fact.value for name, fact in facts.items()
     }
-    return Judgement(gate, decision, Digest.of(canonical(named)), facts, today, bundle.version, decision.outcome)
+    judgement = Judgement(
+        gate, decision, Digest.of(canonical(named)), facts, now.date(), bundle.version, decision.outcome,
+        until=min((one for one in (vouched.until, _next_change(policy, now)) if one is not None), default=None),
+        licence=vouched.licence,
+    )  # fmt: skip
+    if not vouched.conflicts:
+        return judgement
+    remedy = "have one of the two corrected: the declaration with a new push, an attestation with a later edition"
+    return judgement.overruled(Outcome.HOLD, "facts-differ", "; ".join(vouched.conflicts)[:TEXT_CHARS_MAX], remedy)
+
+
+def _next_change(policy: Policy, now: datetime) -> datetime | None:
+    """Return when a file of the policy, or of groups, next begins or ends to count."""
+    day = policy.changes_after(now.date())
+    return None if day is None else datetime.combine(day, time(0), UTC)
 
 
 def draft_decision(

@@ -13,6 +13,7 @@ from carnet.identifiers import SegmentId, TransferId
 from carnet.receipt import Receipt, ReceiptKind, ReceiptSegments
 from carnet.timestamps import format_time
 from carnet.transfer import DESTINATION, EVENTS_OF_OUTCOME, step
+from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision
@@ -45,19 +46,21 @@ class Deliver:
         waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
         # After the reading, which may take minutes: policy and trust are those of now.
         bundle = services.trust.ground(record.origin)
-        judgement = judge_waybill(services, bundle, Gate.RECEIPT, waybill, destination=services.site)
-        if isinstance(wrong, StoreFault):
-            judgement = judgement.overruled(Outcome.HOLD, "store", wrong.problem, wrong.remedy)
-        elif wrong is not None:
-            judgement = judgement.overruled(Outcome.DENY, "integrity", wrong.problem, wrong.remedy)
-        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, judgement))
+        orphans = await services.catalog.write(lambda tx: self._decide(tx, transfer, waybill, bundle, wrong))
         await services.remove_unneeded(orphans)
 
-    def _decide(self, tx: Transaction, transfer: TransferId, waybill: Waybill, judgement: Judgement) -> list[SegmentId]:
+    def _decide(
+        self, tx: Transaction, transfer: TransferId, waybill: Waybill, bundle: TrustBundle, wrong: CarnetError | None
+    ) -> list[SegmentId]:
         """Record the decision and queue the answer; return the segments that a denial leaves unneeded."""
         record = tx.transfer(transfer)
         if record is None or record.state != "inspecting":
             return []
+        judgement = judge_waybill(tx, self._services, bundle, Gate.RECEIPT, waybill, destination=self._services.site)
+        if isinstance(wrong, StoreFault):
+            judgement = judgement.overruled(Outcome.HOLD, "store", wrong.problem, wrong.remedy)
+        elif wrong is not None:
+            judgement = judgement.overruled(Outcome.DENY, "integrity", wrong.problem, wrong.remedy)
         judgement = judge_order(tx, judgement, record, waybill)
         judgement = judge_signer(tx, self._services, judgement, transfer)
         record_decision(tx, self._services, judgement, record, destination=self._services.site)

@@ -17,6 +17,7 @@ from carnet.recall import RecallCause
 from carnet.transfer import DELIVERY, MACHINES, is_ended, may, step
 from gateway.approving import HOLDS, decide_again, open_hold, queue_review
 from gateway.forward import parse_delivery_key
+from gateway.ledger import credit
 from gateway.passages.ending import end_overdue
 from gateway.ports import Transaction
 from gateway.recall_signing import announce
@@ -107,6 +108,7 @@ def _expire_delivery(
         return
     state = step(DELIVERY, delivery.state, "expire")
     tx.save_delivery(replace(delivery, state=state, state_at=tx.now, reasons=reasons))
+    credit(tx, delivery.transfer, delivery.destination, "expired")
     tx.append(
         EntryType.TRANSFER_ENDED,
         {"transfer": delivery.transfer, "destination": delivery.destination, "state": "expired", "why": why},

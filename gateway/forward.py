@@ -73,13 +73,13 @@ class Forward:
         decision = await services.catalog.read(lambda tx: is_current(tx, services, bundle, transfer, Gate.OFFER, destination))
         if decision:
             return True
-        asked = judge_waybill(services, bundle, Gate.OFFER, load.waybill, destination=destination)
 
         def decide(tx: Transaction) -> bool:
             outcome = None
             for delivery in _delivery(tx, transfer, destination):
                 if not may(DELIVERY, delivery.state, "offer-allow"):
                     return False
+                asked = judge_waybill(tx, services, bundle, Gate.OFFER, load.waybill, destination=destination)
                 judgement = judge_delivery(tx, services, bundle, asked, load.record, destination)
                 record_delivery(tx, services, judgement, load.record, destination)
                 outcome = judgement.outcome

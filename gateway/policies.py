@@ -17,6 +17,7 @@ from carnet.errors import CallerError
 from carnet.identifiers import Digest, SiteName, SpiffeId
 from carnet.limits import POLICY_FILES_MAX
 from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision, combine, evaluate, make_fact, parse_policy, undecided
+from carnet.suites import FIPS_SUITES
 from carnet.trust import Carriage, Lane, Site, TrustBundle
 from gateway.geography import DIRECTORY as GROUPS
 from gateway.geography import load_groups
@@ -105,6 +106,7 @@ def gather_facts(
         "destination.jurisdiction": target.jurisdiction,
         "destination.operator": target.operator,
         "lane.mode": lane.mode.value,
+        "suite.fips": all(suite in FIPS_SUITES for suite in lane.suites),
         "lane.crosses_border": origin.jurisdiction[:2] != target.jurisdiction[:2],
         "recipient.kind": recipient.kind,
         "recipient.identity": recipient,

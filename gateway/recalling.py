@@ -20,6 +20,7 @@ from carnet.trust import HOME_LANE
 from gateway import documents
 from gateway.access import ACTIONS
 from gateway.forward import parse_delivery_key
+from gateway.ledger import credit
 from gateway.ports import Transaction
 from gateway.recall_signing import has_begun, read_recall, recall_message, recall_reason, sign_recall
 from gateway.records import JobRecord, TransferRecord
@@ -168,6 +169,7 @@ def _recall(tx: Transaction, services: Services, record: TransferRecord, *, reas
     recall, envelope, index = sign_recall(tx, services, record, cause=RecallCause.RECALLED, reason=reason, by=by, tell=tell)
     for delivery in deliveries:
         state = step(DELIVERY, delivery.state, "recall")
+        credit(tx, record.id, delivery.destination, "recalled before its key left")
         tx.save_delivery(
             replace(delivery, state=state, state_at=tx.now, outcome=Outcome.DENY, reasons=(recall_reason(recall),), error=None)
         )

@@ -56,7 +56,7 @@ class Receive:
         record = await services.catalog.read(lambda tx: tx.identity(identity))
         services.access.require(record, "push", request.repository, request.lane)
         origin = Origin(site=services.site, agent=identity, initiator=request.initiator)
-        judgements = judge_declaration(services, bundle, request, origin)
+        judgements = await services.catalog.read(lambda tx: judge_declaration(tx, services, bundle, request, origin))
         advice = _advice(judgements)
         if request.dry_run:
             return _response(request.transfer, "declared", advice, bundle, format_time(services.clock.now()))

@@ -45,8 +45,8 @@ class Release:
         """Decide whether this destination gets the key."""
         transfer, destination = parse_delivery_key(job.key)
         try:
-            judgement, bundle = await self._judge(transfer, destination)
-            await self._services.catalog.write(lambda tx: self._record(tx, job.key, judgement, bundle))
+            bundle = self._services.trust.ground(destination)
+            await self._services.catalog.write(lambda tx: self._record(tx, job.key, bundle))
         except Held as error:
             if error.code == "E-REWRAP":
                 await self._needs_rewrap.asked(transfer, destination, error.problem)
@@ -55,14 +55,7 @@ class Release:
             await self._services.catalog.write(lambda tx: _note_error(tx, transfer, destination, problem))
             raise
 
-    async def _judge(self, transfer: TransferId, destination: SiteName) -> tuple[Judgement, TrustBundle]:
-        """Ask policy; what the lane's floor asks for is looked at when the decision is recorded."""
-        services = self._services
-        bundle = services.trust.ground(destination)
-        waybill = await services.catalog.read(lambda tx: documents.read_waybill(tx, transfer))
-        return judge_waybill(services, bundle, Gate.RELEASE, waybill, destination=destination), bundle
-
-    def _record(self, tx: Transaction, key: str, asked: Judgement, bundle: TrustBundle) -> bool:
+    def _record(self, tx: Transaction, key: str, bundle: TrustBundle) -> bool:
         """Record the decision about the delivery, if one is due, and queue what follows; tell whether the key may go."""
         transfer, destination = parse_delivery_key(key)
         record = tx.transfer(transfer)
@@ -70,6 +63,7 @@ class Release:
             if record is None or delivery.destination != destination or not may(DELIVERY, delivery.state, "release-allow"):
                 continue
             usable_release(tx, self._services, transfer, destination)
+            asked = self._ask(tx, bundle, transfer, destination)
             judgement = judge_delivery(tx, self._services, bundle, asked, record, destination)
             record_delivery(tx, self._services, judgement, record, destination)
             state = self._next_state(tx, delivery, judgement)
@@ -90,6 +84,10 @@ class Release:
                 reason = judgement.views[0].text
                 announce(tx, self._services, record, cause=RecallCause.DENIED, reason=reason, deliveries=[saved])
         return False
+
+    def _ask(self, tx: Transaction, bundle: TrustBundle, transfer: TransferId, destination: SiteName) -> Judgement:
+        waybill = documents.read_waybill(tx, transfer)
+        return judge_waybill(tx, self._services, bundle, Gate.RELEASE, waybill, destination=destination)
 
     def _next_state(self, tx: Transaction, delivery: DeliveryRecord, judgement: Judgement) -> str:
         """Return the state after the decision. A key that may have left is not taken back by a hold: its delivery stays released.
@@ -144,13 +142,13 @@ class Release:
         current, begun = found
         if current:
             return True
-        judgement, bundle = await self._judge(transfer, destination)
+        judgement = await services.catalog.read(lambda tx: self._ask(tx, bundle, transfer, destination))
         if begun and judgement.outcome is not Outcome.ALLOW and not judgement.decision.is_satisfiable:
             reason = judgement.views[0].text
             text = f"the key may have left before policy changed ({reason}); retry when policy permits it again, or recall"
             await services.catalog.write(lambda tx: _note_error(tx, transfer, destination, text))
             return False
-        return await services.catalog.write(lambda tx: self._record(tx, key, judgement, bundle))
+        return await services.catalog.write(lambda tx: self._record(tx, key, bundle))
 
     async def _send_key(self, transfer: TransferId, destination: SiteName, job: JobRecord) -> None:
         """Log that the key leaves, wait until that is under a checkpoint, then send it (P1, P5)."""

@@ -21,6 +21,7 @@ from gateway import documents
 from gateway.access import parse_grant
 from gateway.approving import approvals_view
 from gateway.changes import Changes
+from gateway.ledger import credit
 from gateway.ports import Transaction
 from gateway.recall_signing import announce
 from gateway.recalling import delivery_recall, may_delete, own_recall
@@ -89,6 +90,7 @@ class Transfers:
             waiting = [delivery for delivery in deliveries if may(DELIVERY, delivery.state, "cancel")]
             for delivery in waiting:
                 tx.save_delivery(replace(delivery, state=step(DELIVERY, delivery.state, "cancel"), state_at=tx.now))
+                credit(tx, transfer, delivery.destination, "cancelled")
             announce(tx, self._services, record, cause=RecallCause.CANCELLED, reason=reason, by=identity, deliveries=waiting)
             record = replace(record, state=step(machine, record.state, "cancel"), state_at=tx.now)
             tx.save_transfer(record)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from carnet.decision import Gate, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
-from carnet.policy.facts import FACTS, FactType, Supplier, fact_type, is_attestable, supplier
+from carnet.policy.facts import FACTS, NOT_SUPPLIED, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
 from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule
@@ -72,7 +72,9 @@ def _examine(text: str, groups: Groups) -> tuple[PolicyFile | None, list[Finding
         return None, [Finding(1, True, error.problem)]
     except ValidationError as error:
         return None, sorted(_shape_findings(error, tree))[:_FINDINGS_MAX]
-    return file, sorted((*_rule_findings(file, tree, groups), *_attester_findings(file, tree), *_file_findings(file, tree)))[:_FINDINGS_MAX]
+    return file, sorted((*_rule_findings(file, tree, groups), *_attester_findings(file, tree), *_file_findings(file, tree)))[
+        :_FINDINGS_MAX
+    ]
 
 
 def _shape_findings(error: ValidationError, tree: SourceTree) -> Iterator[Finding]:
@@ -105,6 +107,8 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
                 ):
                     text = f"rule {rule.id} allows when one of {name} {describe(matcher)}, whatever the others are"
                     yield Finding(place, False, f"{text}: to ask it of all, put the opposite under `unless`")
+                elif name in NOT_SUPPLIED:
+                    yield Finding(place, False, f"rule {rule.id}: no site can supply the fact {name} yet")
                 elif supplier(name) in (Supplier.LICENCE, Supplier.PEOPLE) and not _attesters(file, name):
                     text = f"rule {rule.id}: nobody's word counts for the fact {name}"
                     yield Finding(place, False, f"{text}: name a role for it under `attested_by`")

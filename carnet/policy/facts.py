@@ -142,6 +142,7 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
 }
 """Every fact by name, with its type and meaning."""
 
+
 class Supplier(Enum):
     """Who makes a fact known."""
 
@@ -189,6 +190,10 @@ _DECLARED: Final = frozenset(
         "purpose",
     }
 )
+
+
+NOT_SUPPLIED: Final = frozenset({"recipient.groups_expired"})
+"""Facts that rules may ask for and no site can supply yet: such a rule holds what it is about, or denies, by its `on_error`."""
 
 
 def is_attestable(name: str) -> bool:

@@ -1,0 +1,327 @@
+"""`licence` and `attest`: what people sign so that policy may rely upon it, and what a site keeps of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carnet.flow.commandline import Json, Quiet, Terminal, Verbose, new_app, wait_for
+from gateway.commands.terminal import Directory
+
+if TYPE_CHECKING:
+    from carnet.attestation import Attestation
+    from carnet.envelope import Envelope
+    from carnet.licence import Licence
+    from gateway.offline import OfflineSite
+    from gateway.ports import Transaction
+    from gateway.vouched import Trusted
+
+Text = Annotated[
+    Path, typer.Argument(metavar="FILE", help="What is to be signed (YAML), or what was signed already, to sign too.")
+]
+Key = Annotated[Path, typer.Option(help="Your private key: the file that `carnet key new` wrote.")]
+Signed = Annotated[Path, typer.Argument(metavar="FILE", help="What `sign` wrote.")]
+Named = Annotated[str, typer.Argument(metavar="ID", help="Its id, as `list` shows it.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the root."""
+    licence = new_app("Licences: what an authority permits, signed by people, and how much of it this site has used.")
+    licence.command("sign")(sign_licence)
+    licence.command("add")(add_licence)
+    licence.command("list")(list_licences)
+    licence.command("show")(show_licence)
+    licence.command("withdraw")(withdraw_licence)
+    app.add_typer(licence, name="licence")
+    attest = new_app("Attestations: facts that people vouch for, such as who may receive; never why.")
+    attest.command("sign")(sign_attestation)
+    attest.command("add")(add_attestation)
+    attest.command("list")(list_attestations)
+    attest.command("withdraw")(withdraw_attestation)
+    app.add_typer(attest, name="attest")
+
+
+def sign_licence(file: Text, *, key: Key, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Sign a licence and print it, to be given to `licence add` at each site that has a share. Needs no site."""
+    from carnet.licence import Licence
+
+    envelope = _sign(Licence, file, key)
+    Terminal(json, quiet, verbose).answer(envelope.to_json(), [envelope.encode().decode("ascii")])
+
+
+def sign_attestation(file: Text, *, key: Key, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Sign an attestation and print it, to be given to `attest add` at each site whose policy asks for it. Needs no site."""
+    from carnet.attestation import Attestation
+
+    envelope = _sign(Attestation, file, key)
+    Terminal(json, quiet, verbose).answer(envelope.to_json(), [envelope.encode().decode("ascii")])
+
+
+def add_licence(
+    directory: Directory, file: Signed, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Keep a signed licence at the site and log it. The server may run meanwhile; the next decision reads it."""
+    from carnet.licence import Licence
+    from gateway.vouched import keep_licence
+
+    envelope = _read(Licence, file)
+    licence = Licence.read_unverified(envelope)
+    by = wait_for(_add(directory, envelope, Licence.payload_type, ["licence.kind"], keep_licence))
+    said = f"licence {licence.id}, edition {licence.edition}, is kept; signed by {', '.join(by)}"
+    Terminal(json, quiet, verbose).answer({"licence": licence.id, "edition": licence.edition, "by": by}, [said])
+
+
+def add_attestation(
+    directory: Directory, file: Signed, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Keep a signed attestation at the site and log it. The server may run meanwhile; the next decision reads it."""
+    from carnet.attestation import Attestation
+    from carnet.errors import CallerError
+    from carnet.policy.facts import is_attestable
+    from gateway.vouched import keep_attestation
+
+    envelope = _read(Attestation, file)
+    statement = Attestation.read_unverified(envelope)
+    other = next((name for name in sorted(statement.facts) if not is_attestable(name)), None)
+    if other is not None:
+        raise CallerError("E-POLICY", f"attestation {statement.id}: {other} is no fact that people can vouch for")
+    by = wait_for(_add(directory, envelope, Attestation.payload_type, sorted(statement.facts), keep_attestation))
+    said = f"attestation {statement.id}, edition {statement.edition}, is kept; about {statement.about.key}, by {', '.join(by)}"
+    document = {"attestation": statement.id, "edition": statement.edition, "about": statement.about.key, "by": by}
+    Terminal(json, quiet, verbose).answer(document, [said])
+
+
+def list_licences(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """List the licences that the site keeps: kind, until when, and what is left of this site's share."""
+    rows = wait_for(_ask(directory, _licence_rows))
+    lines = [f"{row['id']}  edition {row['edition']}  {row['kind']}  {row['state']}  {row['left']}" for row in rows]
+    Terminal(json, quiet, verbose).answer({"licences": rows}, lines or ["no licence is kept here"])
+
+
+def show_licence(
+    directory: Directory, licence: Named, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Show a licence as it was signed, who signed it, and every release that used it."""
+
+    def read(site: "OfflineSite", trusted: "Trusted", tx: "Transaction") -> dict[str, Any]:
+        from carnet.errors import NotFound
+        from carnet.licence import Licence
+        from gateway.ledger import total_used, uses
+        from gateway.vouched import licences
+
+        found = next((one for one in licences(tx) if one[1].id == licence), None)
+        if found is None:
+            raise NotFound("E-LICENCE-UNKNOWN", f"no licence {ascii(licence)[:80]} is kept here")
+        envelope, content = found
+        total = total_used(tx, licence)
+        return {
+            "licence": content.to_json(),
+            "signed_by": [person.name for person in trusted.signers(envelope, Licence.payload_type)],
+            "used": {"quantity": total.quantity, "value": total.value},
+            "left": _left(content, site, tx),
+            "uses": [
+                {"transfer": one.transfer, "destination": one.destination, "value": one.value, "at": one.at}
+                | ({} if one.credited is None else {"credited": one.credited})
+                for one in uses(tx, licence)
+            ],
+        }
+
+    document = wait_for(_ask(directory, read))
+    content = document["licence"]
+    lines = [f"{name}: {_plain(value)}" for name, value in content.items() if name != "v"]
+    lines += [
+        f"signed by: {', '.join(document['signed_by']) or 'nobody whom the trust bundle knows'}",
+        f"left: {document['left']}",
+    ]
+    lines += [
+        f"{one['at']}  {one['transfer']} to {one['destination']}"
+        + (f"  credited: {one['credited']}" if "credited" in one else "")
+        for one in document["uses"]
+    ]
+    Terminal(json, quiet, verbose).answer(document, lines)
+
+
+def withdraw_licence(
+    directory: Directory, licence: Named, *, reason: Reason, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Take a licence out of use at this site: what relies upon it is held or denied from now on. What it counted stays."""
+    from gateway.vouched import withdraw_licence as withdraw
+
+    wait_for(_change(directory, lambda tx: withdraw(tx, licence, reason)))
+    Terminal(json, quiet, verbose).answer({"licence": licence, "reason": reason}, [f"licence {licence} is out of use here"])
+
+
+def list_attestations(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """List the attestations that the site keeps: about what, which facts, until when, by whom."""
+    rows = wait_for(_ask(directory, _attestation_rows))
+    lines = [f"{row['id']}  {row['about']}  {', '.join(row['facts'])}  until {row['not_after']}  {row['by']}" for row in rows]
+    Terminal(json, quiet, verbose).answer({"attestations": rows}, lines or ["no attestation is kept here"])
+
+
+def withdraw_attestation(
+    directory: Directory,
+    attestation: Named,
+    *,
+    reason: Reason,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take an attestation out of use at this site."""
+    from gateway.vouched import withdraw_attestation as withdraw
+
+    wait_for(_change(directory, lambda tx: withdraw(tx, attestation, reason)))
+    said = f"attestation {attestation} is out of use here"
+    Terminal(json, quiet, verbose).answer({"attestation": attestation, "reason": reason}, [said])
+
+
+def _sign(model: "type[Licence | Attestation]", file: Path, key: Path) -> "Envelope":
+    from carnet.envelope import parse_envelope
+    from carnet.errors import CallerError, PeerError
+    from carnet.keys import SigningKey, parse_private_key
+    from carnet.limits import POLICY_BYTES_MAX
+    from carnet.policy.source import parse_as
+    from gateway.keyring import read_private_file
+    from gateway.proposals import read_bounded
+
+    data = read_bounded(file, POLICY_BYTES_MAX)
+    if not key.exists():
+        raise CallerError("E-CONFIG", f"no key file {key}", remedy="name your own key with --key; `carnet key new` makes one")
+    try:
+        person = parse_private_key(read_private_file(key))
+    except PeerError:
+        person = None
+    if not isinstance(person, SigningKey):
+        raise CallerError("E-CONFIG", f"{key} holds no signing key", remedy="name the file that `carnet key new` wrote")
+    if data.lstrip().startswith(b"{"):
+        envelope = parse_envelope(data.strip())
+        model.read_unverified(envelope)
+        return envelope.with_signature(person)
+    return parse_as(model, data.decode("utf-8", "replace"), file.name).sign(person)
+
+
+def _read(model: "type[Licence | Attestation]", file: Path) -> "Envelope":
+    from carnet.envelope import parse_envelope
+    from carnet.limits import POLICY_BYTES_MAX
+    from gateway.proposals import read_bounded
+
+    envelope = parse_envelope(read_bounded(file, POLICY_BYTES_MAX).strip())
+    model.read_unverified(envelope)
+    return envelope
+
+
+async def _add(
+    directory: Path, envelope: "Envelope", payload_type: str, facts: list[str], keep: "Callable[[Transaction, Envelope], object]"
+) -> list[str]:
+    """Keep a document whose signers the trust bundle knows, and whose word counts for each of `facts`; return their names."""
+    from carnet.errors import NotAuthorised
+    from carnet.signers import signers
+    from gateway.offline import open_site
+
+    async with open_site(directory) as site:
+        trusted = await _trusted(site)
+        people = signers(envelope, payload_type, trusted.bundle, revoked=trusted.revoked)
+        for name in facts:
+            if not trusted.vouchers(people, name):
+                roles = ", ".join(trusted.policy.attesters(name)) or "no role at all"
+                who = ", ".join(person.name for person in people)
+                raise NotAuthorised(
+                    "E-NOT-ALLOWED", f"the word of {who} does not count for {name}; the policy names: {roles}",
+                    remedy="have it signed by somebody in such a role, or ask the owner of the policy for `attested_by`",
+                )  # fmt: skip
+        await site.catalog.write(lambda tx: keep(tx, envelope))
+    return [person.name for person in people]
+
+
+async def _trusted(site: "OfflineSite") -> "Trusted":
+    from gateway.policies import PolicyBook
+    from gateway.vouched import Trusted
+
+    bundle = site.trust.state().current
+    await site.trust.refresh_revocations()
+    return Trusted(bundle, site.trust.revocations.state.revoked_keys(bundle), PolicyBook(site.paths.policy).policy)
+
+
+async def _ask(directory: Path, question: "Callable[[OfflineSite, Trusted, Transaction], Any]") -> Any:
+    from gateway.offline import open_site
+
+    async with open_site(directory) as site:
+        trusted = await _trusted(site)
+        return await site.catalog.read(lambda tx: question(site, trusted, tx))
+
+
+async def _change(directory: Path, change: "Callable[[Transaction], None]") -> None:
+    from gateway.offline import open_site
+
+    async with open_site(directory) as site:
+        await site.catalog.write(change)
+
+
+def _licence_rows(site: "OfflineSite", trusted: "Trusted", tx: "Transaction") -> list[dict[str, Any]]:
+    from carnet.licence import Licence
+    from gateway.vouched import licences
+
+    today = site.clock.now().date()
+    rows: list[dict[str, Any]] = []
+    for envelope, licence in licences(tx):
+        counts = trusted.vouchers(trusted.signers(envelope, Licence.payload_type), "licence.kind")
+        state = (
+            f"until {licence.valid_until}"
+            if licence.is_valid_on(today)
+            else f"not in force ({licence.valid_from} to {licence.valid_until})"
+        )
+        rows.append(
+            {
+                "id": licence.id,
+                "edition": licence.edition,
+                "kind": licence.kind,
+                "state": state if counts else "nobody whose word counts signed it",
+                "left": _left(licence, site, tx),
+            }
+        )
+    return rows
+
+
+def _attestation_rows(site: "OfflineSite", trusted: "Trusted", tx: "Transaction") -> list[dict[str, Any]]:
+    from carnet.attestation import Attestation
+    from gateway.vouched import attestations
+
+    rows: list[dict[str, Any]] = []
+    for envelope, statement in attestations(tx):
+        people = trusted.signers(envelope, Attestation.payload_type)
+        counts = {name for fact in statement.facts for name in trusted.vouchers(people, fact)}
+        is_over = not statement.holds_at(site.clock.now())
+        rows.append(
+            {
+                "id": statement.id,
+                "edition": statement.edition,
+                "about": statement.about.key,
+                "facts": [f"{name}={_plain(value)}" for name, value in sorted(statement.facts.items())],
+                "not_after": statement.not_after,
+                "by": "out of its time" if is_over else f"by {', '.join(sorted(counts)) or 'nobody whose word counts'}",
+            }
+        )
+    return rows
+
+
+def _left(licence: "Licence", site: "OfflineSite", tx: "Transaction") -> str:
+    """Return what is left of this site's share, in words."""
+    from gateway.ledger import total_used
+
+    share = licence.share(site.settings.site)
+    used = total_used(tx, licence.id)
+    if share is None:
+        return "no share of this site"
+    said = [] if share.quantity is None else [f"{max(0, share.quantity - used.quantity)} of {share.quantity} releases left"]
+    said += [] if share.value is None else [f"{max(0, share.value - used.value)} of {share.value} {licence.currency} left"]
+    return ", ".join(said) or f"{used.quantity} releases, no limit"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(one) for one in value) or "none"
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_plain(one)}" for name, one in value.items())
+    return str(value)

@@ -1,0 +1,275 @@
+"""What people vouched for and this site keeps: licences and attestations, and the facts that policy reads from them.
+
+Rules:      1. a document counts as long as a person signs it whose role the policy in force names for the fact, by a key that is
+               not revoked: it is asked at every decision, so whoever loses the role loses their word
+            2. what is out of its time, or contradicts what is known otherwise, makes no fact; of lists all members count
+            3. a later edition replaces an earlier one; an earlier one does not come back, also not after a withdrawal
+Spec:       docs/policy.md sections "Licences" and "Attestations"
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from carnet.attestation import Attestation, Subject
+from carnet.encoding import JsonValue
+from carnet.entries import EntryType
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import CarnetError, Conflict, NotFound
+from carnet.identifiers import SiteName
+from carnet.licence import Licence, LicenceId, Used, leaves_room
+from carnet.policy import Assurance, Fact, Facts, Policy, make_fact
+from carnet.policy.facts import AGES, is_attestable
+from carnet.signers import signers
+from carnet.timestamps import parse_time
+from carnet.trust import Person, TrustBundle
+from gateway.ports import Transaction
+
+LICENCE: Final = "licence/"
+ATTESTATION: Final = "attestation/"
+_EDITION: Final = "edition/"
+_ABOUT: Final = {"site": "recipient.site", "identity": "recipient.identity", "repository": "artifact.repository", "lane": "lane"}
+_LICENCE_ID: Final[TypeAdapter[str]] = TypeAdapter(LicenceId)
+_SIGNERS_KEPT: Final = 4_096
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """Whose word counts: the people of the bundle, without revoked keys, in the roles that the policy names."""
+
+    bundle: TrustBundle
+    revoked: frozenset[str]
+    policy: Policy
+
+    def signers(self, envelope: Envelope, payload_type: str) -> tuple[Person, ...]:
+        """Return who signed; nobody if a signature is wrong."""
+        return _signers(envelope, payload_type, self.bundle, self.revoked)
+
+    def vouchers(self, people: Iterable[Person], name: str) -> list[str]:
+        """Return the names of those of `people` whose word counts for the fact `name`."""
+        return [one.name for one in people if any(self.policy.may_attest(role, name) for role in one.roles)]
+
+
+@dataclass(frozen=True)
+class Vouched:
+    """What people make known about one question; `until` is when the first of it ends."""
+
+    facts: Mapping[str, Fact]
+    until: datetime | None = None
+    licence: Licence | None = None
+    conflicts: tuple[str, ...] = ()
+
+
+def vouch(
+    tx: Transaction, trusted: Trusted, known: Facts, *, site: SiteName, used: Used, artifact: str | None, now: datetime
+) -> Vouched:
+    """Return the facts that licences and attestations add to what is `known`.
+
+    Args:
+        tx: where they are kept.
+        trusted: whose word counts.
+        known: declared and derived facts.
+        site: this site, whose share of the licence is asked about.
+        used: what it has used of it, this release left out.
+        artifact: the digest of the artifact, if it is known.
+        now: the time of the decision.
+    """
+    found: dict[str, Fact] = {}
+    ends: list[datetime] = []
+    conflicts: list[str] = []
+    licence = declared_licence(tx, known)
+    if licence is not None:
+        envelope, content = licence
+        by = trusted.vouchers(trusted.signers(envelope, Licence.payload_type), "licence.kind")
+        if by:
+            found.update(_licence_facts(content, known, site, used, now, by))
+            ends += [] if not content.is_valid_on(now.date()) else [_end_of(content.valid_until)]
+    for envelope, statement in _attestations(tx, known, artifact):
+        if not statement.holds_at(now):
+            continue
+        people = trusted.signers(envelope, Attestation.payload_type)
+        for name in sorted(statement.facts):
+            by = trusted.vouchers(people, name) if is_attestable(name) else []
+            if not by:
+                continue
+            said = statement.value(name, now, AGES.get(name))
+            source = f"attestation {statement.id}, edition {statement.edition}, by {', '.join(by)}"
+            problem = _join(found, known, name, make_fact(name, said, Assurance.ATTESTED, source[:255]))
+            conflicts += [] if problem is None else [problem]
+            ends.append(_until(statement, name, now))
+    return Vouched(found, min(ends, default=None), None if licence is None else licence[1], tuple(conflicts))
+
+
+def declared_licence(tx: Transaction, known: Facts) -> tuple[Envelope, Licence] | None:
+    """Return the licence that a sender declared, if this site keeps one of that id."""
+    declared = known.get("export.licence")
+    if declared is None or not isinstance(declared.value, str) or not _is_licence_id(declared.value):
+        return None
+    body = tx.site_document(LICENCE + declared.value)
+    if body is None:
+        return None
+    envelope = parse_envelope(body)
+    return envelope, Licence.read_unverified(envelope)
+
+
+def keep_licence(tx: Transaction, envelope: Envelope) -> Licence:
+    """Keep a licence that people signed, and log it; raise `Conflict` E-EDITION unless it is newer than the one known."""
+    licence = Licence.read_unverified(envelope)
+    _take_edition(tx, f"licence {licence.id}", licence.edition)
+    tx.put_site_document(LICENCE + licence.id, envelope.encode())
+    tx.append(EntryType.LICENCE_RECORDED, {"licence": licence.id, "edition": licence.edition, "document": licence.digest})
+    return licence
+
+
+def keep_attestation(tx: Transaction, envelope: Envelope) -> Attestation:
+    """Keep an attestation that people signed, and log it; raise `Conflict` E-EDITION unless it is newer than the one known."""
+    statement = Attestation.read_unverified(envelope)
+    earlier = _attestation_names(tx, statement.id)
+    _take_edition(tx, f"attestation {statement.id}", statement.edition)
+    for name in earlier:
+        tx.delete_site_document(name)
+    tx.put_site_document(_attestation_name(statement.about, statement.id), envelope.encode())
+    tx.append(
+        EntryType.ATTESTATION_RECORDED,
+        {"attestation": statement.id, "edition": statement.edition, "about": statement.about.key, "document": statement.digest},
+    )
+    return statement
+
+
+def withdraw_licence(tx: Transaction, licence: str, reason: str) -> None:
+    """Take a licence out of use here, and log it; raise `NotFound` E-LICENCE-UNKNOWN if there is none."""
+    if tx.site_document(LICENCE + licence) is None:
+        raise NotFound("E-LICENCE-UNKNOWN", f"no licence {ascii(licence)[:80]} is kept here")
+    tx.delete_site_document(LICENCE + licence)
+    tx.append(EntryType.LICENCE_WITHDRAWN, {"licence": licence, "reason": reason})
+
+
+def withdraw_attestation(tx: Transaction, attestation: str, reason: str) -> None:
+    """Take an attestation out of use here, and log it; raise `NotFound` E-ATTESTATION-UNKNOWN if there is none."""
+    names = _attestation_names(tx, attestation)
+    if not names:
+        raise NotFound("E-ATTESTATION-UNKNOWN", f"no attestation {ascii(attestation)[:80]} is kept here")
+    for name in names:
+        tx.delete_site_document(name)
+    tx.append(EntryType.ATTESTATION_WITHDRAWN, {"attestation": attestation, "reason": reason})
+
+
+def licences(tx: Transaction) -> list[tuple[Envelope, Licence]]:
+    """Return every licence that is kept, by id."""
+    kept = [parse_envelope(body) for _, body in sorted(tx.site_documents(LICENCE).items())]
+    return [(envelope, Licence.read_unverified(envelope)) for envelope in kept]
+
+
+def attestations(tx: Transaction) -> list[tuple[Envelope, Attestation]]:
+    """Return every attestation that is kept, by id."""
+    kept = [parse_envelope(body) for body in tx.site_documents(ATTESTATION).values()]
+    return sorted(((envelope, Attestation.read_unverified(envelope)) for envelope in kept), key=lambda one: one[1].id)
+
+
+@lru_cache(maxsize=_SIGNERS_KEPT)
+def _signers(envelope: Envelope, payload_type: str, bundle: TrustBundle, revoked: frozenset[str]) -> tuple[Person, ...]:
+    try:
+        return signers(envelope, payload_type, bundle, revoked=revoked)
+    except CarnetError:
+        return ()
+
+
+def _is_licence_id(text: str) -> bool:
+    try:
+        _LICENCE_ID.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _licence_facts(licence: Licence, known: Facts, site: SiteName, used: Used, now: datetime, by: list[str]) -> dict[str, Fact]:
+    def text(name: str) -> str | None:
+        fact = known.get(name)
+        return fact.value if fact is not None and isinstance(fact.value, str) else None
+
+    parties = known.get("parties.names")
+    worth = known.get("export.value")
+    is_counted = worth is not None and text("export.currency") == licence.currency
+    said: dict[str, JsonValue] = {
+        "licence.kind": licence.kind,
+        "licence.valid": licence.is_valid_on(now.date()),
+        "licence.covers": licence.covers(
+            item=text("export.number"),
+            parties=parties.value if parties is not None and isinstance(parties.value, tuple) else (),
+            operator=text("destination.operator") or "",
+            jurisdiction=text("destination.jurisdiction") or "",
+        ),
+        "licence.remaining": leaves_room(
+            licence.share(site), used, value=worth.value if worth and is_counted and isinstance(worth.value, int) else None
+        ),
+        "licence.assessment_days": licence.assessment_days(now.date()),
+    }
+    source = f"licence {licence.id}, edition {licence.edition}, by {', '.join(by)}"[:255]
+    return {name: make_fact(name, value, Assurance.ATTESTED, source) for name, value in said.items() if value is not None}
+
+
+def _attestations(tx: Transaction, known: Facts, artifact: str | None) -> list[tuple[Envelope, Attestation]]:
+    """Return what is kept about the recipient, its site, the repository, the lane and the artifact."""
+    keys = [f"{kind}:{known[name].value}" for kind, name in _ABOUT.items() if name in known]
+    keys += [] if artifact is None else [f"artifact:{artifact}"]
+    found = []
+    for key in keys:
+        for body in tx.site_documents(_prefix(key)).values():
+            envelope = parse_envelope(body)
+            found.append((envelope, Attestation.read_unverified(envelope)))
+    return found
+
+
+def _join(found: dict[str, Fact], known: Facts, name: str, fact: Fact) -> str | None:
+    """Put an attested fact beside the others (rule 2); return what it contradicts, which then is no fact."""
+    other = found.get(name) or known.get(name)
+    if other is None or other.value == fact.value:
+        found[name] = fact
+        return None
+    if name in found and isinstance(other.value, tuple) and isinstance(fact.value, tuple):
+        united = tuple(sorted({*other.value, *fact.value}))
+        found[name] = Fact(united, Assurance.ATTESTED, f"{other.source}; {fact.source}"[:255])
+        return None
+    return f"{name}: {other.source} and {fact.source} say different things"
+
+
+def _until(statement: Attestation, name: str, now: datetime) -> datetime:
+    """Return until when the fact stays what it is: an age grows."""
+    end = parse_time(statement.not_after)
+    unit = AGES.get(name)
+    if unit is None:
+        return end
+    passed = max(0, (now - parse_time(statement.at)) // unit)
+    return min(end, parse_time(statement.at) + (passed + 1) * unit)
+
+
+def _end_of(day: str) -> datetime:
+    return datetime.combine(datetime.fromisoformat(day).date() + timedelta(days=1), time(0), UTC)
+
+
+def _prefix(key: str) -> str:
+    return f"{ATTESTATION}{hashlib.sha256(key.encode('utf-8')).hexdigest()}/"
+
+
+def _attestation_name(about: Subject, attestation: str) -> str:
+    return _prefix(about.key) + attestation
+
+
+def _attestation_names(tx: Transaction, attestation: str) -> list[str]:
+    return [name for name in tx.site_documents(ATTESTATION) if name.rpartition("/")[2] == attestation]
+
+
+def _take_edition(tx: Transaction, what: str, edition: int) -> None:
+    name = _EDITION + what
+    known = tx.site_document(name)
+    if known is not None and edition <= int(known):
+        raise Conflict(
+            "E-EDITION", f"{what} is known in edition {int(known)}; edition {edition} is not newer",
+            remedy="give the new one a higher edition, and have it signed",
+        )  # fmt: skip
+    tx.put_site_document(name, str(edition).encode("ascii"))

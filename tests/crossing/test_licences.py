@@ -1,0 +1,267 @@
+"""Licences and attestations at a border: what people signed is what policy reads, and no more is released than there is."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from carnet.attestation import Attestation
+from carnet.entries import EntryType
+from carnet.errors import Conflict
+from carnet.flow.commandline import run
+from carnet.keys import encode_private_key
+from carnet.licence import Licence
+from carnet.timestamps import format_time
+from carnet.waybill import Declarations
+from gateway.cli import build_app
+from gateway.ledger import total_used
+from gateway.offline import open_site
+from gateway.replaying import replay_transfer
+from gateway.vouched import keep_attestation, keep_licence, withdraw_licence
+from tests.crossing.officers import KEYS, appoint_both, approve
+from tests.crossing.sites import LiveSite, World
+from tests.promises.border import verified_log
+from tests.promises.kills import noise
+
+POLICY = """
+apiVersion: carnet/policy/v1
+kind: Policy
+metadata: {id: us, version: 1, owner: the tests}
+attested_by:
+  export-control: [licence.*, recipient.groups, export.number]
+rules:
+  - {id: ordinary, at: [offer, release, receipt], effect: allow, reason: in order}
+  - id: needs-a-licence
+    at: [release]
+    unless: {licence.kind: TAA, licence.covers: true, licence.valid: true, licence.remaining: true}
+    effect: deny
+    reason: a key needs an agreement with releases left
+    remedy: name the agreement
+"""
+OR_A_USER = POLICY.replace("unless: {licence", "unless:\n      - {recipient.groups: trusted-user}\n      - {licence")
+TODAY = datetime.now(UTC).date()
+
+
+def licence(**changes) -> Licence:
+    fields = {
+        "id": "TAA-7",
+        "edition": 1,
+        "kind": "TAA",
+        "items": ("5D002",),
+        "valid_from": str(TODAY - timedelta(days=1)),
+        "valid_until": str(TODAY + timedelta(days=30)),
+        "quantity": 2,
+        "shares": ({"site": "us", "quantity": 2},),
+    }
+    return Licence.model_validate(fields | changes)
+
+
+def attestation(**changes) -> Attestation:
+    fields = {
+        "id": "eu-users",
+        "edition": 1,
+        "about": {"site": "eu"},
+        "facts": {"recipient.groups": ["trusted-user"]},
+        "at": format_time(datetime.now(UTC) - timedelta(hours=1)),
+        "not_after": format_time(datetime.now(UTC) + timedelta(days=9)),
+    }
+    return Attestation.model_validate(fields | changes)
+
+
+def declared(**changes) -> Declarations:
+    return Declarations(**({"licence": "TAA-7", "export_control_number": "5D002"} | changes))
+
+
+async def keep(site: LiveSite, *papers: Licence | Attestation, by: str = "carol") -> None:
+    """Put what somebody signed into the site's catalog, also while it runs."""
+    async with open_site(site.directory) as opened:
+        for paper in papers:
+            take = keep_licence if isinstance(paper, Licence) else keep_attestation
+            await opened.catalog.write(lambda tx, take=take, paper=paper: take(tx, paper.sign(KEYS[by])))
+
+
+async def left(site: LiveSite, name: str = "TAA-7") -> int:
+    async with open_site(site.directory) as opened:
+        return (await opened.catalog.read(lambda tx: total_used(tx, name))).quantity
+
+
+@pytest.fixture
+async def border(cold_world: World) -> World:
+    await appoint_both(cold_world, floor=())
+    for site in cold_world.sites:
+        allows_all = POLICY.partition("  - id: needs")[0].replace("{id: us", "{id: eu")
+        site.set_policy(POLICY if site.name == "us" else allows_all)
+    return cold_world
+
+
+async def push(world: World, source: Path, tag: str, **said):
+    return await world.push(f"file:{source}", f"eu:app:{tag}", declare=declared(**said))
+
+
+async def test_a_licence_for_two_releases_lets_two_go_and_the_third_is_denied_by_the_rule(border: World, tmp_path: Path):
+    await keep(border.us, licence())
+    await border.start()
+    for number in (1, 2):
+        pushed = await push(border, noise(tmp_path / f"{number}", 1000, number), f"v{number}")
+        assert pushed.view.deliveries[0].state == "delivered"
+    [third] = (await push(border, noise(tmp_path / "3", 1000, 3), "v3")).view.deliveries
+
+    assert (third.state, third.reasons[0].rule) == ("release-deny", "needs-a-licence")
+    assert await left(border.us) == 2
+    await border.us.stop()
+    found = await verified_log(border.us)
+    assert found[EntryType.LICENCE_DEBITED] == 2
+
+
+async def test_of_many_releases_at_once_no_more_go_than_the_licence_has(border: World, tmp_path: Path):
+    await keep(border.us, licence())
+    await border.start()
+    ended = await asyncio.gather(*(push(border, noise(tmp_path / f"{n}", 1000, n), f"v{n}") for n in range(6)))
+
+    assert sorted(one.view.deliveries[0].state for one in ended) == ["delivered"] * 2 + ["release-deny"] * 4
+    assert await left(border.us) == 2
+
+
+async def test_a_release_that_waits_uses_nothing_until_it_is_approved(border: World, tmp_path: Path):
+    border.us.set_policy(POLICY + WAITS)
+    await keep(border.us, licence())
+    await border.start()
+    held = (await push(border, noise(tmp_path / "a", 1000), "v1")).view
+
+    assert (held.deliveries[0].state, await left(border.us)) == ("release-hold", 0)
+    await approve(border, held.transfer, "bob", "security")
+    await border.until(held.transfer, lambda view: view.deliveries[0].state == "delivered")
+    assert await left(border.us) == 1
+
+
+async def test_a_licence_that_nobody_keeps_or_whose_signer_has_no_say_makes_no_fact(border: World, tmp_path: Path):
+    await keep(border.us, licence(), by="bob")  # of security: the policy names export-control
+    await border.start()
+    for declaration in ({}, {"licence": "TAA-8"}):
+        pushed = await push(border, noise(tmp_path / "a", 1000), "v1", **declaration)
+        [delivery] = pushed.view.deliveries
+        assert delivery.state == "release-hold"
+        assert any("licence.kind" in reason.text and reason.rule == "needs-a-licence" for reason in delivery.reasons)
+    assert await left(border.us) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"valid_until": str(TODAY - timedelta(days=1))},
+        {"items": ("5E002",)},
+        {"destinations": ("AU",)},
+        {"shares": ({"site": "uk", "quantity": 2},)},
+        {"kind": "SCC"},
+    ],
+)
+async def test_a_licence_that_is_over_or_for_something_else_releases_nothing(border: World, tmp_path: Path, changes):
+    await keep(border.us, licence(**changes))
+    await border.start()
+    [delivery] = (await push(border, noise(tmp_path / "a", 1000), "v1")).view.deliveries
+
+    assert (delivery.state, delivery.reasons[0].rule) == ("release-deny", "needs-a-licence")
+    assert await left(border.us) == 0
+
+
+async def test_who_is_authorised_needs_no_licence_until_the_word_ends_or_is_withdrawn(border: World, tmp_path: Path):
+    border.us.set_policy(OR_A_USER)
+    await keep(border.us, attestation())
+    await border.start()
+    pushed = await push(border, noise(tmp_path / "a", 1000), "v1", licence=None)
+    assert pushed.view.deliveries[0].state == "delivered"
+
+    over = {"at": format_time(datetime.now(UTC) - timedelta(days=2)), "not_after": format_time(datetime.now(UTC))}
+    await keep(border.us, attestation(edition=2, **over))
+    later = await push(border, noise(tmp_path / "b", 1000, 2), "v2", licence=None)
+    assert later.view.deliveries[0].state == "release-hold"
+
+
+async def test_what_the_sender_and_a_person_say_differently_is_held_whatever_the_rules_say(border: World, tmp_path: Path):
+    said = {"about": {"repository": "app"}, "facts": {"export.number": "5E002"}}
+    await keep(border.us, attestation(), attestation(id="class", **said))
+    await border.start()
+    held = (await push(border, noise(tmp_path / "a", 1000), "v1")).view
+
+    [delivery] = held.deliveries
+    assert (delivery.state, delivery.reasons[0].rule) == ("offer-hold", "facts-differ")
+    assert "export.number: waybill and attestation class, edition 1, by carol say different things" in delivery.reasons[0].text
+
+
+async def test_the_decision_names_the_licence_and_comes_out_the_same_again(border: World, tmp_path: Path):
+    await keep(border.us, licence())
+    await border.start()
+    pushed = await push(border, noise(tmp_path / "a", 1000), "v1")
+    async with open_site(border.us.directory) as opened:
+        replayed = await opened.catalog.read(lambda tx: replay_transfer(tx, tx.log_entry, pushed.view.transfer, None))
+
+    assert [(one.inputs.gate, one.is_same) for one in replayed] == [("offer", True), ("release", True)]
+    fact = replayed[1].inputs.facts["licence.remaining"]
+    assert (fact.value, fact.assurance, fact.source) == (True, "attested", "licence TAA-7, edition 1, by carol")
+
+
+async def test_an_edition_that_was_replaced_or_withdrawn_does_not_come_back(border: World):
+    await keep(border.us, licence(), licence(edition=2))
+    async with open_site(border.us.directory) as opened:
+        await opened.catalog.write(lambda tx: withdraw_licence(tx, "TAA-7", "it ended"))
+    with pytest.raises(Conflict) as again:
+        await keep(border.us, licence(edition=2))
+
+    assert again.value.code == "E-EDITION"
+
+
+WAITS = """
+  - {id: look, at: [release], effect: hold, reason: look first, remedy: look, approvals: [{role: security}]}
+"""
+
+
+@pytest.fixture
+def desk(border: World, tmp_path: Path, capsys):
+    """Return `run`: it runs `carnet-gateway` and returns status, output and complaint."""
+    for name in ("bob", "carol"):
+        path = tmp_path / f"{name}.key"
+        path.write_text(encode_private_key(KEYS[name]))
+        path.chmod(0o600)
+
+    def ask(*words: str) -> tuple[int, str, str]:
+        status = run(build_app(), "carnet-gateway", list(words))
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return ask
+
+
+def written(path: Path, paper: Licence | Attestation) -> str:
+    """Write a document as somebody would by hand."""
+    path.write_text(yaml.safe_dump(paper.to_json(), default_flow_style=None))
+    return str(path)
+
+
+async def test_people_sign_and_operators_keep_with_the_commands(desk, border: World, tmp_path: Path):
+    site, key = str(border.us.directory), str(tmp_path / "carol.key")
+    for kind, paper in (("licence", licence()), ("attest", attestation())):
+        status, out, err = await asyncio.to_thread(desk, kind, "sign", written(tmp_path / "p.yaml", paper), "--key", key)
+        assert status == 0, err
+        (tmp_path / "signed.json").write_text(out)
+        status, out, err = await asyncio.to_thread(desk, kind, "add", site, str(tmp_path / "signed.json"))
+        assert (status, "edition 1, " in out, "carol" in out) == (0, True, True), err
+        status, out, _ = await asyncio.to_thread(desk, kind, "list", site)
+        assert paper.id in out
+    status, out, _ = await asyncio.to_thread(desk, "licence", "show", site, "TAA-7", "--json")
+    assert (status, json.loads(out)["left"], json.loads(out)["uses"]) == (0, "2 of 2 releases left", [])
+    status, out, _ = await asyncio.to_thread(desk, "attest", "withdraw", site, "eu-users", "--reason", "she left")
+    status, out, _ = await asyncio.to_thread(desk, "attest", "list", site)
+    assert out == "no attestation is kept here\n"
+
+
+async def test_what_nobody_with_a_say_signed_is_not_kept_and_the_error_names_who_could(desk, border: World, tmp_path: Path):
+    key = str(tmp_path / "bob.key")
+    status, out, _ = await asyncio.to_thread(desk, "licence", "sign", written(tmp_path / "p.yaml", licence()), "--key", key)
+    (tmp_path / "signed.json").write_text(out)
+    status, _, err = await asyncio.to_thread(desk, "licence", "add", str(border.us.directory), str(tmp_path / "signed.json"))
+
+    assert status == 7
+    assert "the word of bob does not count for licence.kind; the policy names: export-control" in err
