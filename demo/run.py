@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from image import build_image, change_image, digests_of
+from licence import run_out_of_a_licence
 from people import recall_it, refuse_the_revoked, wait_for_two_persons
 from relay import cross_a_relay
 from site_process import DemoFailure, Site, at_once, carnet, carnet_failing, make_sites, run_gateway
@@ -247,6 +248,7 @@ STEPS: tuple[Step, ...] = (
     ("flip one byte in the store of eu", flip_a_byte),
     ("push over a relay that must learn nothing", cross_a_relay),
     ("push a patch that two persons must approve", wait_for_two_persons),
+    ("send technical data under a licence that runs out", run_out_of_a_licence),
     ("recall it", recall_it),
     ("revoke the build agent", refuse_the_revoked),
     ("verify both logs offline", verify_both_logs),

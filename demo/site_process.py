@@ -28,9 +28,54 @@ rules:
   - id: controlled-stays
     at: [offer, release]
     when: {artifact.classification: export-controlled}
+    unless: {lane: us-eu-itar}
     effect: deny
     reason: export-controlled artifacts do not leave on this lane
     remedy: use a lane whose policy covers the licence
+"""
+_ITAR_POLICY = """\
+apiVersion: carnet/policy/v1
+kind: Policy
+# After the pack us-ally-itar, without its rule on validated modules: suite 1 is of none.
+metadata: {id: itar, version: 1, owner: the demo}
+defaults: {on_error: deny}
+attested_by: {export-control: [licence.*]}
+rules:
+  - id: itar-001
+    at: [offer, release]
+    when: {lane: us-eu-itar, path.countries: {group: [ITAR_126_1_T1, ITAR_126_1_T2]}}
+    effect: deny
+    reason: a site on the way is in a country of 22 CFR 126.1
+    remedy: take another route
+    cite: [22 CFR 126.1]
+  - id: itar-010
+    at: [offer]
+    when: {lane: us-eu-itar}
+    unless: {lane.mode: sealed}
+    effect: deny
+    reason: only what is encrypted from end to end is no export while it rests abroad
+    remedy: use a sealed lane
+    cite: [22 CFR 120.54(a)(5)]
+  - id: itar-020
+    at: [release]
+    when: {lane: us-eu-itar}
+    unless: {licence.kind: TAA, licence.covers: true, licence.valid: true, licence.remaining: true}
+    effect: deny
+    reason: a key is access information; whoever gets it needs an agreement that covers item and destination and has releases left
+    remedy: name another agreement
+    cite: [22 CFR 120.54(b)(2)]
+  - id: itar-030
+    at: [release]
+    when: {lane: us-eu-itar}
+    effect: hold
+    reason: two people in two roles release each key
+    remedy: both approve
+    approvals: [{role: security}, {role: export-control}]
+  - id: itar-031
+    at: [offer, release]
+    when: {lane: us-eu-itar}
+    effect: allow
+    reason: ciphertext, and a key that two people release
 """
 _EU_POLICY = """\
 apiVersion: carnet/policy/v1
@@ -120,10 +165,16 @@ class Site:
             self._process.wait()
             self._process = None
 
-    def enrol(self, agent: str, grant: str = "push,pull,inspect:*@*", directory: Path | None = None) -> None:
-        """Invite and enrol an agent; without more words it is the site's agent and may push and pull everything."""
+    def enrol(
+        self, agent: str, grant: str = "push,pull,inspect:*@*", directory: Path | None = None, roots: str | None = None
+    ) -> None:
+        """Invite and enrol an agent; without more words it is the site's agent and may push and pull everything.
+
+        `roots` is the fingerprint that the agent pins, from another source than the site: sealed lanes ask for it.
+        """
         invite = run_gateway("invite", str(self.directory), agent, "--grant", grant).stdout.strip()
-        run("carnet", "enroll", invite, "--dir", str(directory or self.agent))
+        pinned = [] if roots is None else ["--root-fingerprint", roots]
+        run("carnet", "enroll", invite, "--dir", str(directory or self.agent), *pinned)
 
     def start_carnet(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `carnet` as this site's agent and do not wait for it."""
@@ -201,10 +252,13 @@ def make_sites(root: Path) -> tuple[Site, Site, Site]:
         run_gateway("policy", "check", str(site.directory / "policy" / "policy.yaml"))
 
     at_once(init, (us, "US", _US_POLICY), (eu, "DE", _EU_POLICY), (sg, "SG", _SG_POLICY))
+    (us.directory / "policy" / "itar.yaml").write_text(_ITAR_POLICY, encoding="utf-8")
+    run_gateway("policy", "check", str(us.directory / "policy" / "itar.yaml"))
     root_key, bundle = root / "root.key", root / "trust.dsse"
     run_gateway("trust", "new-root", str(root_key))
     cards = [word for site in (us, eu, sg) for word in ("--site", str(site.directory / "site-card.json"))]
     lanes = ["--lane", "us-eu=us:eu", "--lane", "us-eu-reviewed=us:eu", "--lane", "us-sg-eu=us:eu:inspected:sg@store"]
+    lanes += ["--lane", "us-eu-itar=us:eu:sealed"]
     people = ["--floor", "us-eu-reviewed=" + ",".join(f"{role}:1" for role in PEOPLE.values())]
     for name, role in PEOPLE.items():
         run("carnet", "key", "new", str(person_key(root, name)))

@@ -195,7 +195,7 @@ def _sign(model: "type[Licence | Attestation]", file: Path, key: Path) -> "Envel
         person = None
     if not isinstance(person, SigningKey):
         raise CallerError("E-CONFIG", f"{key} holds no signing key", remedy="name the file that `carnet key new` wrote")
-    if data.lstrip().startswith(b"{"):
+    if b'"payloadType"' in data:
         envelope = parse_envelope(data.strip())
         model.read_unverified(envelope)
         return envelope.with_signature(person)
