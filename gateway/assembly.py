@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
+from carnet.envelope import Envelope
 from carnet.errors import CarnetError
 from carnet.flow.client import PeerClient
 from carnet.flow.link import Timeouts as LinkTimeouts
 from carnet.flow.tls import ClientContext
 from carnet.identifiers import SiteName
 from carnet.messages import Message
+from carnet.policy import Policy
 from carnet.release import site_recipient
 from carnet.statement import WireModel, complete
 from carnet.trust import Site
@@ -34,6 +36,7 @@ from gateway.counted_client import CountedPeerClient
 from gateway.courier import DirectCourier
 from gateway.deliver import Deliver
 from gateway.descriptors import connections_that_fit
+from gateway.endorsing import require_endorsed
 from gateway.enrolment import Enrolment, SiteFacts
 from gateway.expire import Expire
 from gateway.forward import Forward
@@ -340,13 +343,20 @@ async def _keep(upkeep: Maintenance, services: Services, expire: Expire, heard: 
             except (CarnetError, OSError) as error:
                 get_logger().warning(events.UPKEEP_FAILED, error=str(error))
         try:
-            await asyncio.to_thread(services.policies.reload)
+            await asyncio.to_thread(services.policies.reload, _endorsed(services))
             if await record_policy(services):
                 get_logger().info(events.POLICY_LOADED, policy=services.policies.digest)
         except (CarnetError, OSError) as error:
             get_logger().error(events.POLICY_REFUSED, error=str(error))
         with suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), INTERVAL_S)
+
+
+def _endorsed(services: Services) -> Callable[[Policy, Envelope | None], None]:
+    """Return what refuses a policy that its owners did not sign, by the bundle and the revocations of now."""
+    bundle = services.trust.state().current
+    revoked = services.trust.revocations.state.revoked_keys(bundle)
+    return lambda policy, signed: require_endorsed(policy, signed, bundle, revoked)
 
 
 def _hangups() -> asyncio.Event:

@@ -26,6 +26,7 @@ from carnet.timestamps import format_time, parse_time
 from carnet.trust import HOME_LANE, AgentStatement, LaneMode, TrustBundle
 from carnet.waybill import Origin, Waybill, declared_facts
 from gateway import documents
+from gateway.endorsing import lacking
 from gateway.ledger import used_without
 from gateway.policies import gather_facts
 from gateway.ports import Transaction
@@ -148,11 +149,11 @@ def _judge(
     artifact: Digest | None,
 ) -> Judgement:
     now = services.trust.floor.judged(tx.now)
-    policy = services.policies.policy
+    policy, revoked = services.policies.policy, services.trust.revocations.state.revoked_keys(bundle)
     licence = declared_licence(tx, known)
     vouched = vouch(
         tx,
-        Trusted(bundle, services.trust.revocations.state.revoked_keys(bundle), policy),
+        Trusted(bundle, revoked, policy),
         known,
         site=services.site,
         used=Used() if licence is None else used_without(tx, licence[1].id, transfer, destination),
@@ -169,6 +170,10 @@ def _judge(
         until=min((one for one in (vouched.until, _next_change(policy, now)) if one is not None), default=None),
         licence=vouched.licence,
     )  # fmt: skip
+    unsigned = lacking(decision.policy, services.policies.signatures, bundle, revoked)
+    if unsigned is not None:
+        remedy = "ask its owners to read and sign it: carnet-gateway policy sign DIRECTORY --key KEY"
+        judgement = judgement.overruled(Outcome.HOLD, "policy-unsigned", unsigned[:TEXT_CHARS_MAX], remedy)
     if not vouched.conflicts:
         return judgement
     remedy = "have one of the two corrected: the declaration with a new push, an attestation with a later edition"
@@ -292,6 +297,8 @@ def is_current(tx: Transaction, services: Services, bundle: TrustBundle, transfe
         and decision.trust_version == bundle.version
         and parse_time(decision.not_after) > services.trust.floor.judged(tx.now)
         and revoked_signer(tx, services, transfer) is None
+        and lacking(decision.policy, services.policies.signatures, bundle, services.trust.revocations.state.revoked_keys(bundle))
+        is None
     )
 
 

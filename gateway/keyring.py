@@ -275,3 +275,16 @@ def _parse_at_rest(path: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise CallerError("E-CONFIG", f"{path} holds no at-rest key", remedy="restore it from the backup")
     return key
+
+
+def read_signing_key(path: Path) -> SigningKey:
+    """Return a person's signing key from its file; raise `CallerError` E-CONFIG if it is none, or others may read it."""
+    if not path.exists():
+        raise CallerError("E-CONFIG", f"no key file {path}", remedy="name your own key with --key; `carnet key new` makes one")
+    try:
+        key = parse_private_key(read_private_file(path))
+    except PeerError:
+        key = None
+    if not isinstance(key, SigningKey):
+        raise CallerError("E-CONFIG", f"{path} holds no signing key", remedy="name the file that `carnet key new` wrote")
+    return key

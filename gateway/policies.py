@@ -5,7 +5,7 @@ Rules:      1. at start a bad file stops the site; later it changes nothing, and
 Spec:       docs/policy.md; docs/operations.md section "Policy"
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Final
 
 from carnet.decision import Gate
 from carnet.encoding import JsonValue
-from carnet.errors import CallerError
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import CallerError, PeerError
 from carnet.identifiers import Digest, SiteName, SpiffeId
 from carnet.limits import POLICY_FILES_MAX
 from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision, combine, evaluate, make_fact, parse_policy, undecided
@@ -24,6 +25,8 @@ from gateway.geography import load_groups
 from gateway.policy_files import read_policy_file
 
 _PATTERN: Final = "*.yaml"
+SIGNATURES: Final = "policy.dsse"
+"""What the owners signed, beside the files."""
 CASES_SUFFIX: Final = ".cases.yaml"
 """Files of cases stand beside the policy that they are about, and are none."""
 _AUTHENTICATED: Final = frozenset({"origin.site", "origin.agent"})
@@ -37,27 +40,36 @@ class PolicyBook:
         """Read every `*.yaml` of `directory`; raise `CallerError` E-POLICY naming file and line if one is not sound."""
         self._directory = directory
         self._stamp = _stamp(directory)
-        self._policy = _read(directory)
+        self._read = (read_policy(directory), read_signatures(directory))
 
     @property
     def digest(self) -> Digest:
         """The digest of the policy in force."""
-        return self._policy.digest
+        return self._read[0].digest
 
     @property
     def policy(self) -> Policy:
         """The policy in force."""
-        return self._policy
+        return self._read[0]
 
-    def reload(self) -> bool:
-        """Read the directory again; tell whether the policy changed. On `CallerError` E-POLICY the old one stays in force."""
+    @property
+    def signatures(self) -> Envelope | None:
+        """What owners signed about it, unverified, or None."""
+        return self._read[1]
+
+    def reload(self, require: Callable[[Policy, Envelope | None], None] = lambda _policy, _signed: None) -> bool:
+        """Read the directory again; tell whether the policy changed. On `CallerError` E-POLICY the old one stays in force.
+
+        `require` is asked about what was read before it replaces anything, and raises to refuse it.
+        """
         stamp = _stamp(self._directory)
         if stamp == self._stamp:
             return False
-        found = _read(self._directory)
+        found, signed = read_policy(self._directory), read_signatures(self._directory)
+        require(found, signed)
         self._stamp = stamp
-        changed = found.digest != self._policy.digest
-        self._policy = found
+        changed = found.digest != self._read[0].digest
+        self._read = (found, signed)
         return changed
 
     def decide(self, gate: Gate, facts: Facts, on: date | None = None) -> PolicyDecision:
@@ -65,7 +77,7 @@ class PolicyBook:
 
         Never raises: what cannot be decided is held.
         """
-        policy = self._policy
+        policy = self._read[0]
         try:
             return evaluate(policy, gate, facts, on)
         except Exception as error:  # noqa: BLE001 - a defect here must hold, whatever it is
@@ -165,7 +177,7 @@ def _declared_fact(name: str, value: JsonValue, source: str) -> Fact:
 def _stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Return what changes when a policy file is written, added or removed."""
     found = []
-    for path in [*_paths(directory), *sorted((directory / GROUPS).glob(_PATTERN))]:
+    for path in [*_paths(directory), directory / SIGNATURES, *sorted((directory / GROUPS).glob(_PATTERN))]:
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -178,7 +190,21 @@ def _paths(directory: Path) -> list[Path]:
     return [path for path in sorted(directory.glob(_PATTERN)) if not path.name.endswith(CASES_SUFFIX)]
 
 
-def _read(directory: Path) -> Policy:
+def read_signatures(directory: Path) -> Envelope | None:
+    """Return what owners signed about the policy in `directory`, unverified, or None; raise `CallerError` E-POLICY for junk."""
+    path = directory / SIGNATURES
+    if not path.exists():
+        return None
+    try:
+        return parse_envelope(read_policy_file(path, path.name).strip().encode("utf-8"))
+    except PeerError as error:
+        raise CallerError(
+            "E-POLICY", f"{path.name}: {error.problem}", remedy="remove it, and have the policy signed again"
+        ) from None
+
+
+def read_policy(directory: Path) -> Policy:
+    """Return what all policy files of `directory` say together; raise `CallerError` E-POLICY with file and line of a mistake."""
     paths = _paths(directory)
     if not paths:
         raise CallerError(

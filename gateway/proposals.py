@@ -60,6 +60,8 @@ class Change:
     people: tuple[Person, ...] = ()
     floors: tuple[tuple[LaneName, ReleaseFloor], ...] = ()
     """What lanes, new ones or those of the bundle before, ask for before a key leaves."""
+    policy_owners: tuple[AgentName, ...] | None = None
+    """Who signs policies, in place of those before; empty: nobody need."""
     without: tuple[str, ...] = ()
     """Names of sites, lanes and people that the new bundle lacks."""
     life: timedelta = timedelta(days=EXPIRES_DAYS)
@@ -261,13 +263,20 @@ def _build(before: TrustBundle | None, change: Change, version: int, now: dateti
             sites=sites,
             lanes=_with_floors(_merge(lanes, change.lanes, change.without), lanes, dict(change.floors)),
             people=people,
-            policy_owners=before.policy_owners if before else (),
+            policy_owners=_owners(before, change),
             witnesses=before.witnesses if before else (),
         )
     except ValidationError as error:
         raise CallerError(
             "E-USAGE", f"the bundle does not fit together: {_first(error)}", remedy="correct what is named"
         ) from None
+
+
+def _owners(before: TrustBundle | None, change: Change) -> tuple[AgentName, ...]:
+    owners = change.policy_owners if change.policy_owners is not None else (before.policy_owners if before else ())
+    if len(set(owners)) == 1:
+        raise CallerError("E-USAGE", f"{owners[0]} would own policies alone, and two sign one", remedy="name two owners, or none")
+    return owners
 
 
 def _check_names(before: TrustBundle | None, change: Change) -> None:

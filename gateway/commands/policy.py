@@ -26,6 +26,7 @@ def add_commands(app: typer.Typer) -> None:
     group.command("explain")(explain)
     group.command("diff")(diff)
     group.command("packs")(packs)
+    group.command("sign")(sign)
     group.command("replay")(replay)
     app.add_typer(group, name="policy")
 
@@ -165,6 +166,39 @@ def replay(
     others = [one for one in found if not one.is_same]
     if under is None and others:
         raise IntegrityError("E-REPLAY", f"{len(others)} of {len(found)} decisions about {transfer} do not come out as they did")
+
+
+def sign(
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="All policy files of a site, and its groups.")],
+    *,
+    key: Annotated[Path, typer.Option(help="Your private key: the file that `carnet key new` wrote.")],
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Sign a policy as one of its owners: adds your signature to `policy.dsse` beside the files. Needs no site.
+
+    Read it first, and compare the digest with the other owner: two of you sign the same one.
+    """
+    from carnet.errors import CallerError
+    from carnet.policy.endorsement import PolicyEndorsement
+    from gateway.keyring import read_signing_key
+    from gateway.policies import SIGNATURES, read_policy, read_signatures
+    from gateway.storage.durable import write_durable
+
+    if not directory.is_dir():
+        raise CallerError("E-POLICY", f"{directory} is no directory", remedy="name the directory of the policy files")
+    digest = read_policy(directory).digest
+    person = read_signing_key(key)
+    endorsement = PolicyEndorsement(policy=digest)
+    known = read_signatures(directory)
+    is_same = known is not None and known.payload_type == endorsement.payload_type and known.payload == endorsement.payload()
+    envelope = known.with_signature(person) if known is not None and is_same else endorsement.sign(person)
+    write_durable((directory / SIGNATURES).absolute(), envelope.encode() + b"\n")
+    count = len(envelope.signatures)
+    Terminal(json, quiet, verbose).answer(
+        {"policy": digest, "signatures": count}, [f"policy {digest} is signed by {count}; two owners must"]
+    )
 
 
 def packs(

@@ -85,6 +85,10 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
     new_role: Annotated[
         list[str] | None, typer.Option(help="A role that no bundle had before and that policies name; may be repeated.")
     ] = None,
+    policy_owner: Annotated[
+        list[str] | None,
+        typer.Option(help="Somebody who signs policies, in place of those before; may be repeated. `none`: nobody need."),
+    ] = None,
     without: Annotated[list[str] | None, typer.Option(help="Site, lane or person to leave out; may be repeated.")] = None,
     expires: Annotated[int, typer.Option(metavar="DAYS", min=1, max=3650, help="Days until the bundle expires.")] = 90,
     json: Json = False,
@@ -98,6 +102,7 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
     from datetime import UTC, datetime, timedelta
 
     from carnet.errors import CallerError
+    from carnet.identifiers import AgentName
     from gateway import proposals
     from gateway.storage.durable import write_durable
 
@@ -110,6 +115,7 @@ def propose(  # noqa: PLR0913 - a command's flags are its parameters
         lanes=tuple(proposals.parse_lane(text) for text in lane or ()),
         people=tuple(proposals.parse_person(text) for text in person or ()),
         floors=tuple(proposals.parse_floor(text) for text in floor or ()),
+        policy_owners=None if policy_owner is None else tuple(AgentName(name) for name in policy_owner if name != "none"),
         without=tuple(without or ()),
         life=timedelta(days=expires),
     )
@@ -260,6 +266,7 @@ def _lines(bundle: "TrustBundle", signatures: int) -> list[str]:
     ]
     lines += [lane_line(lane) for lane in bundle.lanes]
     lines += [f"person  {one.name}  {','.join(one.roles)}  {' '.join(key.hex for key in one.keys)}" for one in bundle.people]
+    lines += [f"owners  {', '.join(bundle.policy_owners)}: two of them sign a policy"] if bundle.policy_owners else []
     return lines
 
 

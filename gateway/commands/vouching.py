@@ -179,22 +179,13 @@ def withdraw_attestation(
 
 def _sign(model: "type[Licence | Attestation]", file: Path, key: Path) -> "Envelope":
     from carnet.envelope import parse_envelope
-    from carnet.errors import CallerError, PeerError
-    from carnet.keys import SigningKey, parse_private_key
     from carnet.limits import POLICY_BYTES_MAX
     from carnet.policy.source import parse_as
-    from gateway.keyring import read_private_file
+    from gateway.keyring import read_signing_key
     from gateway.proposals import read_bounded
 
     data = read_bounded(file, POLICY_BYTES_MAX)
-    if not key.exists():
-        raise CallerError("E-CONFIG", f"no key file {key}", remedy="name your own key with --key; `carnet key new` makes one")
-    try:
-        person = parse_private_key(read_private_file(key))
-    except PeerError:
-        person = None
-    if not isinstance(person, SigningKey):
-        raise CallerError("E-CONFIG", f"{key} holds no signing key", remedy="name the file that `carnet key new` wrote")
+    person = read_signing_key(key)
     if b'"payloadType"' in data:
         envelope = parse_envelope(data.strip())
         model.read_unverified(envelope)

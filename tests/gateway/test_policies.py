@@ -216,3 +216,28 @@ def test_the_example_that_only_receives_decides_as_it_says(tmp_path, repository,
     known["artifact.repository"] = known["artifact.repository"].__class__(repository, Assurance.DECLARED, "waybill")
 
     assert book(tmp_path, text).decide(gate, known).outcome.value == expected
+
+
+def test_a_policy_that_is_refused_when_it_is_read_again_leaves_the_one_before_in_force(tmp_path):
+    (tmp_path / "p.yaml").write_text(dev_policy())
+    book = PolicyBook(tmp_path)
+    before = book.digest
+    (tmp_path / "p.yaml").write_text(dev_policy().replace("version: 1", "version: 2"))
+
+    def refuse(policy, signed):
+        assert (policy.digest != before, signed) == (True, None)
+        raise CallerError("E-POLICY", "nobody signed it")
+
+    with pytest.raises(CallerError, match="nobody signed it"):
+        book.reload(refuse)
+    assert book.digest == before
+    assert book.reload()
+    assert book.digest != before
+
+
+def test_signatures_that_are_no_envelope_stop_the_policy_from_being_read(tmp_path):
+    (tmp_path / "p.yaml").write_text(dev_policy())
+    (tmp_path / "policy.dsse").write_text("{}")
+
+    with pytest.raises(CallerError, match="an envelope has payload"):
+        PolicyBook(tmp_path)
