@@ -16,7 +16,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from carnet.attestation import Attestation, Subject
+from carnet.attestation import Attestation
 from carnet.encoding import JsonValue
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
@@ -33,6 +33,8 @@ from gateway.ports import Transaction
 LICENCE: Final = "licence/"
 ATTESTATION: Final = "attestation/"
 _EDITION: Final = "edition/"
+_PLACE: Final = "attestation-place/"
+"""Before the id: where the attestation of that id is kept, for it is found by what it is about."""
 _ABOUT: Final = {"site": "recipient.site", "identity": "recipient.identity", "repository": "artifact.repository", "lane": "lane"}
 _LICENCE_ID: Final[TypeAdapter[str]] = TypeAdapter(LicenceId)
 _SIGNERS_KEPT: Final = 4_096
@@ -129,11 +131,11 @@ def keep_licence(tx: Transaction, envelope: Envelope) -> Licence:
 def keep_attestation(tx: Transaction, envelope: Envelope) -> Attestation:
     """Keep an attestation that people signed, and log it; raise `Conflict` E-EDITION unless it is newer than the one known."""
     statement = Attestation.read_unverified(envelope)
-    earlier = _attestation_names(tx, statement.id)
     _take_edition(tx, f"attestation {statement.id}", statement.edition)
-    for name in earlier:
-        tx.delete_site_document(name)
-    tx.put_site_document(_attestation_name(statement.about, statement.id), envelope.encode())
+    _forget_attestation(tx, statement.id)
+    name = _prefix(statement.about.key) + statement.id
+    tx.put_site_document(name, envelope.encode())
+    tx.put_site_document(_PLACE + statement.id, name.encode("ascii"))
     tx.append(
         EntryType.ATTESTATION_RECORDED,
         {"attestation": statement.id, "edition": statement.edition, "about": statement.about.key, "document": statement.digest},
@@ -151,11 +153,8 @@ def withdraw_licence(tx: Transaction, licence: str, reason: str) -> None:
 
 def withdraw_attestation(tx: Transaction, attestation: str, reason: str) -> None:
     """Take an attestation out of use here, and log it; raise `NotFound` E-ATTESTATION-UNKNOWN if there is none."""
-    names = _attestation_names(tx, attestation)
-    if not names:
+    if not _forget_attestation(tx, attestation):
         raise NotFound("E-ATTESTATION-UNKNOWN", f"no attestation {ascii(attestation)[:80]} is kept here")
-    for name in names:
-        tx.delete_site_document(name)
     tx.append(EntryType.ATTESTATION_WITHDRAWN, {"attestation": attestation, "reason": reason})
 
 
@@ -256,12 +255,14 @@ def _prefix(key: str) -> str:
     return f"{ATTESTATION}{hashlib.sha256(key.encode('utf-8')).hexdigest()}/"
 
 
-def _attestation_name(about: Subject, attestation: str) -> str:
-    return _prefix(about.key) + attestation
-
-
-def _attestation_names(tx: Transaction, attestation: str) -> list[str]:
-    return [name for name in tx.site_documents(ATTESTATION) if name.rpartition("/")[2] == attestation]
+def _forget_attestation(tx: Transaction, attestation: str) -> bool:
+    """Remove the attestation of that id, whatever it is about; tell whether there was one."""
+    place = tx.site_document(_PLACE + attestation)
+    if place is None:
+        return False
+    tx.delete_site_document(place.decode("ascii"))
+    tx.delete_site_document(_PLACE + attestation)
+    return True
 
 
 def _take_edition(tx: Transaction, what: str, edition: int) -> None:

@@ -13,6 +13,7 @@ from carnet.encoding import JsonValue
 from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
 from carnet.messages import ReasonView
 from carnet.policy.evaluation import Input, PolicyDecision, RuleResult, Verdict
+from carnet.policy.facts import Supplier, supplier
 from carnet.policy.matching import Answer, describe, groups_of, shown
 
 FACT_MISSING = "FACT-MISSING"
@@ -103,8 +104,9 @@ def _text(result: RuleResult) -> str:
 
 def _remedy(result: RuleResult) -> str | None:
     if result.verdict is Verdict.FACT_MISSING:
-        names = _names(result, Answer.MISSING)
-        return f"declare it with the push, or ask the operator where this site should know it: {names}"[:TEXT_CHARS_MAX]
+        missing = sorted({given.name for given in result.inputs if given.answer is Answer.MISSING})[:8]
+        by = {one: ", ".join(name for name in missing if supplier(name) is one) for one in Supplier}
+        return "; ".join(f"{names} comes from {one.value}" for one, names in by.items() if names)[:TEXT_CHARS_MAX]
     if result.verdict is Verdict.ERROR and result.inputs:
         return "ask the owner of the policy to correct the rule: `carnet-gateway policy check` names the line"
     return _REMEDIES.get(result.verdict, result.remedy)

@@ -20,7 +20,7 @@ from gateway.cli import build_app
 from gateway.ledger import total_used
 from gateway.offline import open_site
 from gateway.replaying import replay_transfer
-from gateway.vouched import keep_attestation, keep_licence, withdraw_licence
+from gateway.vouched import attestations, keep_attestation, keep_licence, withdraw_licence
 from tests.crossing.officers import KEYS, appoint_both, approve
 from tests.crossing.sites import LiveSite, World
 from tests.promises.border import verified_log
@@ -144,7 +144,9 @@ async def test_a_licence_that_nobody_keeps_or_whose_signer_has_no_say_makes_no_f
         pushed = await push(border, noise(tmp_path / "a", 1000), "v1", **declaration)
         [delivery] = pushed.view.deliveries
         assert delivery.state == "release-hold"
-        assert any("licence.kind" in reason.text and reason.rule == "needs-a-licence" for reason in delivery.reasons)
+        [reason] = [one for one in delivery.reasons if one.rule == "needs-a-licence"]
+        assert "licence.kind" in reason.text
+        assert reason.remedy.endswith("comes from whoever keeps licences: `carnet-gateway licence add`")
     assert await left(border.us) == 0
 
 
@@ -201,6 +203,14 @@ async def test_the_decision_names_the_licence_and_comes_out_the_same_again(borde
     assert [(one.inputs.gate, one.is_same) for one in replayed] == [("offer", True), ("release", True)]
     fact = replayed[1].inputs.facts["licence.remaining"]
     assert (fact.value, fact.assurance, fact.source) == (True, "attested", "licence TAA-7, edition 1, by carol")
+
+
+async def test_a_later_edition_about_something_else_takes_the_place_of_the_earlier_one(border: World):
+    await keep(border.us, attestation(), attestation(edition=2, about={"site": "us"}))
+    async with open_site(border.us.directory) as opened:
+        kept = await opened.catalog.read(attestations)
+
+    assert [(one.edition, one.about.key) for _, one in kept] == [(2, "site:us")]
 
 
 async def test_an_edition_that_was_replaced_or_withdrawn_does_not_come_back(border: World):
