@@ -75,6 +75,10 @@ class Policies:
     def policy(self) -> Any:
         return self.books[self.name].policy
 
+    @property
+    def signatures(self) -> Any:
+        return self.books[self.name].signatures
+
     def decide(self, *asked: Any) -> Any:
         return self.books[self.name].decide(*asked)
 
