@@ -19,14 +19,12 @@ from pydantic import Field, StringConstraints, model_validator
 
 from carnet.identifiers import Digest, Jurisdiction, SiteName
 from carnet.limits import DESTINATIONS_MAX
-from carnet.statement import Positive, ShortText, Statement, Text, Unique, WireModel
+from carnet.statement import Currency, Positive, ShortText, Statement, Text, Unique, WireModel
 from carnet.timestamps import Day
 
 _LIST_MAX = 256
 LicenceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """The number that the authority gave it, or a name of one's own; what a sender declares as `licence`."""
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-"""ISO 4217, such as EUR."""
 
 
 class Share(WireModel):

@@ -70,6 +70,8 @@ Count = Annotated[int, Field(ge=0, le=encoding.INTEGER_MAX, strict=True)]
 """A number of things or of bytes."""
 Positive = Annotated[int, Field(ge=1, le=encoding.INTEGER_MAX, strict=True)]
 """A number that starts at one: a version, a turn, a key number."""
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+"""ISO 4217, such as EUR."""
 Hex32 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """32 bytes in lower-case hex."""
 Base64Text = Annotated[str, StringConstraints(max_length=STATEMENT_BYTES_MAX), AfterValidator(_check_base64)]

@@ -11,13 +11,13 @@ Example:    >>> sorted(Declarations(purpose="spare part").to_json())
 
 from typing import Annotated, ClassVar, Final, Protocol, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from carnet.encoding import JsonValue
 from carnet.identifiers import Digest, Jurisdiction, LaneName, Repository, SiteName, SpiffeId, Tag, TransferId
 from carnet.limits import DESTINATIONS_MAX
 from carnet.oci import ArtifactKind
-from carnet.statement import Count, MediaType, Positive, ShortText, Statement, Text, Unique, WireModel, Word
+from carnet.statement import Count, Currency, MediaType, Positive, ShortText, Statement, Text, Unique, WireModel, Word
 from carnet.timestamps import Timestamp
 
 __all__ = [
@@ -85,7 +85,7 @@ class Declarations(WireModel):
     parties: Annotated[tuple[Party, ...], Field(max_length=_LIST_MAX)] = ()
     value: Count | None = None
     """What it is worth, in whole units of `currency` (ISO 4217)."""
-    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
+    currency: Currency | None = None
     labels: Annotated[dict[Word, ShortText], Field(max_length=_LIST_MAX)] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -39,6 +39,7 @@ from gateway.ports import Transaction
 from gateway.records import DeliveryRecord, TransferRecord
 from gateway.rewrapping import kept_release
 from gateway.services import Services
+from gateway.vouched import worth
 
 _NAMES_MAX = 8
 
@@ -64,6 +65,7 @@ def judge_delivery(
     tx: Transaction, services: Services, bundle: TrustBundle, asked: Judgement, record: TransferRecord, destination: SiteName
 ) -> Judgement:
     """Return what is decided about a delivery at `offer` or `release`, where policy judged `asked`."""
+    asked = _judge_licence(asked)
     judgement = judge_signer(tx, services, _judge_approvals(tx, services, bundle, asked, record, destination), record.id)
     judgement = judge_mode(tx, bundle, judge_recalled_bases(tx, judgement, record.id, destination), record)
     forbids = any(one.kind == NO_PREFETCH for one in asked.decision.obligations)
@@ -92,14 +94,29 @@ def record_delivery(
         tx.delete_document(record.id, place)
 
 
+def _judge_licence(asked: Judgement) -> Judgement:
+    """Return `asked` unless it is a release that rests on a licence without room for it, whatever its rules asked of that."""
+    licence = asked.licence
+    if asked.gate is not Gate.RELEASE or licence is None or not rests_on_licence(asked.decision):
+        return asked
+    room = asked.known.get("licence.remaining")
+    if room is not None and room.value is True:
+        return asked
+    if room is None:
+        text = f"licence {licence.id} has a limit of value, and what this is worth in {licence.currency} was not declared"
+        return asked.overruled(Outcome.HOLD, "licence-room", text, "push it again with -d value=AMOUNT:CURRENCY")
+    text = f"this site's share of licence {licence.id} has no room for one more release"
+    return asked.overruled(
+        Outcome.DENY, "licence-room", text, "name another licence, or have people sign an edition with a larger share"
+    )
+
+
 def _keep_ledger(tx: Transaction, judgement: Judgement, record: TransferRecord, destination: SiteName) -> None:
     """Debit the licence that a release rests on; a release that is allowed no more is credited."""
     if judgement.outcome is not Outcome.ALLOW:
         credit(tx, record.id, destination, f"the release is decided again: {judgement.outcome.value}")
     elif judgement.licence is not None and rests_on_licence(judgement.decision):
-        worth = judgement.known.get("export.value")
-        value = worth.value if worth is not None and judgement.licence.value is not None else 0
-        debit(tx, judgement.licence, record.id, destination, value=int(value) if isinstance(value, int) else 0)
+        debit(tx, judgement.licence, record.id, destination, value=worth(judgement.known, judgement.licence) or 0)
 
 
 def recipient_key(tx: Transaction, services: Services, transfer: TransferId, gate: Gate, destination: SiteName) -> str | None:

@@ -354,7 +354,9 @@ async def _keep(upkeep: Maintenance, services: Services, expire: Expire, heard: 
 
 def _endorsed(services: Services) -> Callable[[Policy, Envelope | None], None]:
     """Return what refuses a policy that its owners did not sign, by the bundle and the revocations of now."""
-    bundle = services.trust.state().current
+    bundle = services.trust.current()
+    if bundle is None:
+        return lambda _policy, _signed: None
     revoked = services.trust.revocations.state.revoked_keys(bundle)
     return lambda policy, signed: require_endorsed(policy, signed, bundle, revoked)
 

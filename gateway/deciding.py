@@ -19,8 +19,9 @@ from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
 from carnet.policy import Fact, Facts, Policy, PolicyDecision
 from carnet.policy.explanation import obligations, reason_views, reasons
-from carnet.policy.replay import keep_inputs
+from carnet.policy.replay import DecisionInputs, keep_inputs
 from carnet.release import site_recipient
+from carnet.statement import parse_model
 from carnet.steps import ENTRY_OF_GATE
 from carnet.timestamps import format_time, parse_time
 from carnet.trust import HOME_LANE, AgentStatement, LaneMode, TrustBundle
@@ -28,7 +29,7 @@ from carnet.waybill import Origin, Waybill, declared_facts
 from gateway import documents
 from gateway.endorsing import lacking
 from gateway.ledger import used_without
-from gateway.policies import gather_facts
+from gateway.policies import decide, gather_facts
 from gateway.ports import Transaction
 from gateway.records import TransferRecord
 from gateway.services import Services
@@ -161,10 +162,10 @@ def _judge(
         now=now,
     )
     facts = {**known, **vouched.facts}
-    decision = services.policies.decide(gate, facts, now.date())
-    named: dict[str, JsonValue] = {
-        name: list(fact.value) if isinstance(fact.value, tuple) else fact.value for name, fact in facts.items()
-    }
+    decision = decide(policy, gate, facts, now.date())
+    # An age as it was signed: what grows by the hour would void approvals by the hour.
+    values = {name: fact.value for name, fact in facts.items()} | dict(vouched.signed)
+    named: dict[str, JsonValue] = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     judgement = Judgement(
         gate, decision, Digest.of(canonical(named)), facts, now.date(), bundle.version, decision.outcome,
         until=min((one for one in (vouched.until, _next_change(policy, now)) if one is not None), default=None),
@@ -286,9 +287,10 @@ def judge_signer(tx: Transaction, services: Services, judgement: Judgement, tran
 
 
 def is_current(tx: Transaction, services: Services, bundle: TrustBundle, transfer: TransferId, gate: Gate, party: str) -> bool:
-    """Tell whether the kept decision still allows under today's policy, trust bundle and time."""
+    """Tell whether the kept decision about a destination still allows: policy, bundle and facts are those that it rests on."""
     body = tx.document(transfer, documents.decision_name(gate, party))
-    if body is None:
+    inputs = tx.document(transfer, documents.decision_inputs_name(gate, party))
+    if body is None or inputs is None:
         return False
     decision = Decision.read_unverified(documents.read_envelope(body))
     return (
@@ -297,9 +299,17 @@ def is_current(tx: Transaction, services: Services, bundle: TrustBundle, transfe
         and decision.trust_version == bundle.version
         and parse_time(decision.not_after) > services.trust.floor.judged(tx.now)
         and revoked_signer(tx, services, transfer) is None
-        and lacking(decision.policy, services.policies.signatures, bundle, services.trust.revocations.state.revoked_keys(bundle))
-        is None
+        and _says_the_same(tx, services, bundle, decision, parse_model(DecisionInputs, inputs), SiteName(party))
     )
+
+
+def _says_the_same(
+    tx: Transaction, services: Services, bundle: TrustBundle, decision: Decision, inputs: DecisionInputs, destination: SiteName
+) -> bool:
+    """Tell whether policy, asked now, is asked the same and says the same: a licence or a word may have been withdrawn."""
+    waybill = documents.read_waybill(tx, decision.transfer)
+    now = judge_waybill(tx, services, bundle, decision.gate, waybill, destination=destination)
+    return now.facts == decision.facts and now.decision.outcome is inputs.outcome and not now.extra
 
 
 async def signed_step(services: Services, transfer: TransferId, gate: Gate, party: str) -> SignedStep:

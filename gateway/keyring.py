@@ -277,14 +277,18 @@ def _parse_at_rest(path: Path) -> bytes:
     return key
 
 
-def read_signing_key(path: Path) -> SigningKey:
-    """Return a person's signing key from its file; raise `CallerError` E-CONFIG if it is none, or others may read it."""
+def read_signing_key(path: Path, made_by: str) -> SigningKey:
+    """Return the signing key in a file that the command `made_by` wrote.
+
+    Raises:
+        CallerError: E-CONFIG if there is no such file, it holds no signing key, or others may read it.
+    """
     if not path.exists():
-        raise CallerError("E-CONFIG", f"no key file {path}", remedy="name your own key with --key; `carnet key new` makes one")
+        raise CallerError("E-CONFIG", f"no key file {path}", remedy=f"name the file that `{made_by}` wrote, with --key")
     try:
         key = parse_private_key(read_private_file(path))
     except PeerError:
         key = None
     if not isinstance(key, SigningKey):
-        raise CallerError("E-CONFIG", f"{path} holds no signing key", remedy="name the file that `carnet key new` wrote")
+        raise CallerError("E-CONFIG", f"{path} holds no signing key", remedy=f"name the file that `{made_by}` wrote")
     return key

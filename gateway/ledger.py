@@ -58,9 +58,12 @@ def uses(tx: Transaction, licence: str) -> list[Use]:
 
 
 def rests_on_licence(decision: PolicyDecision) -> bool:
-    """Tell whether a rule was told something of a licence that made it say what it says."""
+    """Tell whether a rule asked for a licence and was satisfied: conditions, or one alternative, that all hold and name one."""
     return any(
-        one.answer is Answer.YES and one.name.startswith("licence.") for result in decision.results for one in result.inputs
+        all(one.answer is Answer.YES for one in asked) and any(one.name.startswith("licence.") for one in asked)
+        for result in decision.results
+        for place in {one.exempting for one in result.inputs}
+        for asked in [[one for one in result.inputs if one.exempting == place]]
     )
 
 

@@ -72,16 +72,16 @@ class PolicyBook:
         self._read = (found, signed)
         return changed
 
-    def decide(self, gate: Gate, facts: Facts, on: date | None = None) -> PolicyDecision:
-        """Return what the policy in force decides at `gate` about `facts` on the day `on`, see `evaluate`.
 
-        Never raises: what cannot be decided is held.
-        """
-        policy = self._read[0]
-        try:
-            return evaluate(policy, gate, facts, on)
-        except Exception as error:  # noqa: BLE001 - a defect here must hold, whatever it is
-            return undecided(policy, gate, type(error).__name__)
+def decide(policy: Policy, gate: Gate, facts: Facts, on: date | None = None) -> PolicyDecision:
+    """Return what `policy` decides at `gate` about `facts` on the day `on`, see `evaluate`.
+
+    Never raises: what cannot be decided is held.
+    """
+    try:
+        return evaluate(policy, gate, facts, on)
+    except Exception as error:  # noqa: BLE001 - a defect here must hold, whatever it is
+        return undecided(policy, gate, type(error).__name__)
 
 
 def gather_facts(

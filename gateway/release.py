@@ -46,7 +46,9 @@ class Release:
         transfer, destination = parse_delivery_key(job.key)
         try:
             bundle = self._services.trust.ground(destination)
-            await self._services.catalog.write(lambda tx: self._record(tx, job.key, bundle))
+            await self._services.catalog.write(
+                lambda tx: self._record(tx, job.key, self._ask(tx, bundle, transfer, destination), bundle)
+            )
         except Held as error:
             if error.code == "E-REWRAP":
                 await self._needs_rewrap.asked(transfer, destination, error.problem)
@@ -55,7 +57,7 @@ class Release:
             await self._services.catalog.write(lambda tx: _note_error(tx, transfer, destination, problem))
             raise
 
-    def _record(self, tx: Transaction, key: str, bundle: TrustBundle) -> bool:
+    def _record(self, tx: Transaction, key: str, asked: Judgement, bundle: TrustBundle) -> bool:
         """Record the decision about the delivery, if one is due, and queue what follows; tell whether the key may go."""
         transfer, destination = parse_delivery_key(key)
         record = tx.transfer(transfer)
@@ -63,7 +65,6 @@ class Release:
             if record is None or delivery.destination != destination or not may(DELIVERY, delivery.state, "release-allow"):
                 continue
             usable_release(tx, self._services, transfer, destination)
-            asked = self._ask(tx, bundle, transfer, destination)
             judgement = judge_delivery(tx, self._services, bundle, asked, record, destination)
             record_delivery(tx, self._services, judgement, record, destination)
             state = self._next_state(tx, delivery, judgement)
@@ -142,13 +143,17 @@ class Release:
         current, begun = found
         if current:
             return True
-        judgement = await services.catalog.read(lambda tx: self._ask(tx, bundle, transfer, destination))
-        if begun and judgement.outcome is not Outcome.ALLOW and not judgement.decision.is_satisfiable:
-            reason = judgement.views[0].text
-            text = f"the key may have left before policy changed ({reason}); retry when policy permits it again, or recall"
-            await services.catalog.write(lambda tx: _note_error(tx, transfer, destination, text))
-            return False
-        return await services.catalog.write(lambda tx: self._record(tx, key, bundle))
+
+        def decide_again(tx: Transaction) -> bool:
+            asked = self._ask(tx, bundle, transfer, destination)
+            if begun and asked.outcome is not Outcome.ALLOW and not asked.decision.is_satisfiable:
+                reason = asked.views[0].text
+                text = f"the key may have left before policy changed ({reason}); retry when policy permits it again, or recall"
+                _note_error(tx, transfer, destination, text)
+                return False
+            return self._record(tx, key, asked, bundle)
+
+        return await services.catalog.write(decide_again)
 
     async def _send_key(self, transfer: TransferId, destination: SiteName, job: JobRecord) -> None:
         """Log that the key leaves, wait until that is under a checkpoint, then send it (P1, P5)."""

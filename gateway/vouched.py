@@ -9,9 +9,8 @@ Spec:       docs/policy.md sections "Licences" and "Attestations"
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from functools import lru_cache
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,11 +19,11 @@ from carnet.attestation import Attestation
 from carnet.encoding import JsonValue
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
-from carnet.errors import CarnetError, Conflict, NotFound
+from carnet.errors import CallerError, CapacityError, CarnetError, Conflict, NotFound
 from carnet.identifiers import SiteName
 from carnet.licence import Licence, LicenceId, Used, leaves_room
 from carnet.policy import Assurance, Fact, Facts, Policy, make_fact
-from carnet.policy.facts import AGES, is_attestable
+from carnet.policy.facts import AGES, FactValue, is_attestable
 from carnet.signers import signers
 from carnet.timestamps import parse_time
 from carnet.trust import Person, TrustBundle
@@ -37,7 +36,8 @@ _PLACE: Final = "attestation-place/"
 """Before the id: where the attestation of that id is kept, for it is found by what it is about."""
 _ABOUT: Final = {"site": "recipient.site", "identity": "recipient.identity", "repository": "artifact.repository", "lane": "lane"}
 _LICENCE_ID: Final[TypeAdapter[str]] = TypeAdapter(LicenceId)
-_SIGNERS_KEPT: Final = 4_096
+ATTESTATIONS_MAX: Final = 256
+"""Attestations about one thing: each decision about it reads all of them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ class Trusted:
 
     def signers(self, envelope: Envelope, payload_type: str) -> tuple[Person, ...]:
         """Return who signed; nobody if a signature is wrong."""
-        return _signers(envelope, payload_type, self.bundle, self.revoked)
+        try:
+            return signers(envelope, payload_type, self.bundle, revoked=self.revoked)
+        except CarnetError:
+            return ()
 
     def vouchers(self, people: Iterable[Person], name: str) -> list[str]:
         """Return the names of those of `people` whose word counts for the fact `name`."""
@@ -62,6 +65,8 @@ class Vouched:
     """What people make known about one question; `until` is when the first of it ends."""
 
     facts: Mapping[str, Fact]
+    signed: Mapping[str, FactValue] = field(default_factory=dict)
+    """Of facts that are ages, what was signed: it stays the same while they grow."""
     until: datetime | None = None
     licence: Licence | None = None
     conflicts: tuple[str, ...] = ()
@@ -82,6 +87,7 @@ def vouch(
         now: the time of the decision.
     """
     found: dict[str, Fact] = {}
+    signed: dict[str, FactValue] = {}
     ends: list[datetime] = []
     conflicts: list[str] = []
     licence = declared_licence(tx, known)
@@ -99,12 +105,13 @@ def vouch(
             by = trusted.vouchers(people, name) if is_attestable(name) else []
             if not by:
                 continue
-            said = statement.value(name, now, AGES.get(name))
-            source = f"attestation {statement.id}, edition {statement.edition}, by {', '.join(by)}"
-            problem = _join(found, known, name, make_fact(name, said, Assurance.ATTESTED, source[:255]))
+            problem = _join(found, known, name, _attested(statement, name, now, by))
             conflicts += [] if problem is None else [problem]
-            ends.append(_until(statement, name, now))
-    return Vouched(found, min(ends, default=None), None if licence is None else licence[1], tuple(conflicts))
+            ends.append(parse_time(statement.not_after))
+            if name in AGES and name in found:
+                signed[name] = _attested(statement, name, parse_time(statement.at), by).value
+    kept = None if licence is None else licence[1]
+    return Vouched(found, signed, min(ends, default=None), kept, tuple(conflicts))
 
 
 def declared_licence(tx: Transaction, known: Facts) -> tuple[Envelope, Licence] | None:
@@ -119,6 +126,14 @@ def declared_licence(tx: Transaction, known: Facts) -> tuple[Envelope, Licence] 
     return envelope, Licence.read_unverified(envelope)
 
 
+def worth(known: Facts, licence: Licence) -> int | None:
+    """Return what the goods are worth in the currency of the licence, or None if that was not declared."""
+    value, currency = known.get("export.value"), known.get("export.currency")
+    if value is None or currency is None or currency.value != licence.currency:
+        return None
+    return value.value if isinstance(value.value, int) else None
+
+
 def keep_licence(tx: Transaction, envelope: Envelope) -> Licence:
     """Keep a licence that people signed, and log it; raise `Conflict` E-EDITION unless it is newer than the one known."""
     licence = Licence.read_unverified(envelope)
@@ -129,11 +144,26 @@ def keep_licence(tx: Transaction, envelope: Envelope) -> Licence:
 
 
 def keep_attestation(tx: Transaction, envelope: Envelope) -> Attestation:
-    """Keep an attestation that people signed, and log it; raise `Conflict` E-EDITION unless it is newer than the one known."""
+    """Keep an attestation that people signed, and log it.
+
+    Raises:
+        CallerError: E-POLICY if it has a fact that people cannot vouch for, or one of another type.
+        Conflict: E-EDITION unless it is newer than the one known. CapacityError: E-LIMIT ATTESTATIONS_MAX.
+    """
     statement = Attestation.read_unverified(envelope)
+    for name in statement.facts:
+        if not is_attestable(name):
+            raise CallerError("E-POLICY", f"attestation {statement.id}: {ascii(name)[:80]} is no fact that people can vouch for")
+        _attested(statement, name, parse_time(statement.at), [])
     _take_edition(tx, f"attestation {statement.id}", statement.edition)
     _forget_attestation(tx, statement.id)
-    name = _prefix(statement.about.key) + statement.id
+    place = _prefix(statement.about.key)
+    if len(tx.site_documents(place)) >= ATTESTATIONS_MAX:
+        raise CapacityError(
+            "E-LIMIT", f"{ATTESTATIONS_MAX} attestations about {statement.about.key} are kept already", limit="ATTESTATIONS_MAX",
+            remedy="withdraw those that are over: `carnet-gateway attest list DIR`",
+        )  # fmt: skip
+    name = place + statement.id
     tx.put_site_document(name, envelope.encode())
     tx.put_site_document(_PLACE + statement.id, name.encode("ascii"))
     tx.append(
@@ -170,14 +200,6 @@ def attestations(tx: Transaction) -> list[tuple[Envelope, Attestation]]:
     return sorted(((envelope, Attestation.read_unverified(envelope)) for envelope in kept), key=lambda one: one[1].id)
 
 
-@lru_cache(maxsize=_SIGNERS_KEPT)
-def _signers(envelope: Envelope, payload_type: str, bundle: TrustBundle, revoked: frozenset[str]) -> tuple[Person, ...]:
-    try:
-        return signers(envelope, payload_type, bundle, revoked=revoked)
-    except CarnetError:
-        return ()
-
-
 def _is_licence_id(text: str) -> bool:
     try:
         _LICENCE_ID.validate_python(text)
@@ -192,8 +214,6 @@ def _licence_facts(licence: Licence, known: Facts, site: SiteName, used: Used, n
         return fact.value if fact is not None and isinstance(fact.value, str) else None
 
     parties = known.get("parties.names")
-    worth = known.get("export.value")
-    is_counted = worth is not None and text("export.currency") == licence.currency
     said: dict[str, JsonValue] = {
         "licence.kind": licence.kind,
         "licence.valid": licence.is_valid_on(now.date()),
@@ -203,9 +223,7 @@ def _licence_facts(licence: Licence, known: Facts, site: SiteName, used: Used, n
             operator=text("destination.operator") or "",
             jurisdiction=text("destination.jurisdiction") or "",
         ),
-        "licence.remaining": leaves_room(
-            licence.share(site), used, value=worth.value if worth and is_counted and isinstance(worth.value, int) else None
-        ),
+        "licence.remaining": leaves_room(licence.share(site), used, value=worth(known, licence)),
         "licence.assessment_days": licence.assessment_days(now.date()),
     }
     source = f"licence {licence.id}, edition {licence.edition}, by {', '.join(by)}"[:255]
@@ -237,14 +255,9 @@ def _join(found: dict[str, Fact], known: Facts, name: str, fact: Fact) -> str | 
     return f"{name}: {other.source} and {fact.source} say different things"
 
 
-def _until(statement: Attestation, name: str, now: datetime) -> datetime:
-    """Return until when the fact stays what it is: an age grows."""
-    end = parse_time(statement.not_after)
-    unit = AGES.get(name)
-    if unit is None:
-        return end
-    passed = max(0, (now - parse_time(statement.at)) // unit)
-    return min(end, parse_time(statement.at) + (passed + 1) * unit)
+def _attested(statement: Attestation, name: str, now: datetime, by: list[str]) -> Fact:
+    source = f"attestation {statement.id}, edition {statement.edition}, by {', '.join(by)}"
+    return make_fact(name, statement.value(name, now, AGES.get(name)), Assurance.ATTESTED, source[:255])
 
 
 def _end_of(day: str) -> datetime:

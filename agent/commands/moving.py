@@ -307,6 +307,7 @@ def parse_choice(text: str, choices: Any, flag: str) -> Any:
         raise CallerError("E-USAGE", f"{flag} {ascii(text)[:60]} is not one of: {known}") from None
 
 
+_DIGITS_MAX = 20
 _REPEATED = {"data-category", "party"}
 _FLAG_OF = {"data_categories": "data-category", "labels": "label", "parties": "party", "currency": "value"}
 
@@ -344,7 +345,10 @@ def parse_declarations(pairs: list[str]) -> Any:
             values["parties"].append(_party(value))
         elif key == "value":
             amount, _, currency = value.partition(":")
-            values |= {"value": int(amount) if amount.isdecimal() else amount, "currency": currency or None}
+            values |= {
+                "value": int(amount) if amount.isdecimal() and len(amount) < _DIGITS_MAX else amount,
+                "currency": currency or None,
+            }
         elif key.startswith("label."):
             values["labels"][key.removeprefix("label.")] = value
         else:

@@ -22,7 +22,7 @@ from carnet.errors import CallerError, PeerError
 from carnet.policy.facts import FACTS, NOT_SUPPLIED, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
-from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule
+from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule, means
 from carnet.policy.source import SourceTree, parse_yaml
 
 _FINDINGS_MAX = 200
@@ -109,23 +109,22 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
                     yield Finding(place, False, f"{text}: to ask it of all, put the opposite under `unless`")
                 elif name in NOT_SUPPLIED:
                     yield Finding(place, False, f"rule {rule.id}: no site can supply the fact {name} yet")
-                elif supplier(name) in (Supplier.LICENCE, Supplier.PEOPLE) and not _attesters(file, name):
+                elif supplier(name) in (Supplier.LICENCE, Supplier.PEOPLE) and not _has_attester(file, name):
                     text = f"rule {rule.id}: nobody's word counts for the fact {name}"
                     yield Finding(place, False, f"{text}: name a role for it under `attested_by`")
         if any(exempt.items() <= rule.when.items() for exempt in rule.exemptions):
             yield Finding(line, False, f"rule {rule.id} never applies: what `unless` exempts is part of `when`")
 
 
-def _attesters(file: PolicyFile, name: str) -> bool:
-    patterns = [pattern for some in (file.attested_by or {}).values() for pattern in some]
-    return any(name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)
+def _has_attester(file: PolicyFile, name: str) -> bool:
+    return any(means(pattern, name) for some in (file.attested_by or {}).values() for pattern in some)
 
 
 def _attester_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
     """Find what nobody can attest: a name that is none, and facts that a site finds out itself."""
     for role, patterns in (file.attested_by or {}).items():
         for number, pattern in enumerate(patterns):
-            meant = [name for name in FACTS if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))]
+            meant = [name for name in FACTS if means(pattern, name)]
             if not any(is_attestable(name) or supplier(name) is Supplier.LICENCE for name in meant):
                 text = f"attested_by: {role} cannot attest {pattern}: it is no fact that people can vouch for"
                 yield Finding(tree.line(("attested_by", role, number)), True, text)

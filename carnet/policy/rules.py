@@ -65,6 +65,11 @@ FactPattern = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.([a-z
 """A fact's name, or all that begin so: `recipient.*`."""
 
 
+def means(pattern: str, name: str) -> bool:
+    """Tell whether a pattern of `attested_by` means the fact `name`."""
+    return name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
+
+
 class ApprovalNeed(WireModel):
     """So many different people of one role."""
 
@@ -210,11 +215,7 @@ class Policy:
 
     def may_attest(self, role: str, name: str) -> bool:
         """Tell whether the word of people in `role` counts for the fact `name`; if no file says so, nobody's does."""
-        return any(
-            name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
-            for file in self.files
-            for pattern in (file.attested_by or {}).get(role, ())
-        )
+        return any(means(pattern, name) for file in self.files for pattern in (file.attested_by or {}).get(role, ()))
 
     def attesters(self, name: str) -> tuple[str, ...]:
         """Return the roles whose word counts for the fact `name`."""

@@ -189,7 +189,7 @@ def sign(
     if not directory.is_dir():
         raise CallerError("E-POLICY", f"{directory} is no directory", remedy="name the directory of the policy files")
     digest = read_policy(directory).digest
-    person = read_signing_key(key)
+    person = read_signing_key(key, "carnet key new")
     endorsement = PolicyEndorsement(policy=digest)
     known = read_signatures(directory)
     is_same = known is not None and known.payload_type == endorsement.payload_type and known.payload == endorsement.payload()

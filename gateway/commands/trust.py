@@ -138,21 +138,12 @@ def sign(
     verbose: Verbose = False,
 ) -> None:
     """Add a root's signature to a proposal. Read `trust show FILE` first: you sign what it says."""
-    from carnet.errors import CallerError, PeerError
-    from carnet.keys import SigningKey, parse_private_key
     from gateway import proposals
-    from gateway.keyring import read_private_file
+    from gateway.keyring import read_signing_key
     from gateway.storage.durable import write_durable
 
     envelope, bundle = proposals.read_proposal(file)
-    if not key.exists():
-        raise CallerError("E-CONFIG", f"no key file {key}", remedy="name the file that `trust new-root` wrote, with --key")
-    try:
-        root = parse_private_key(read_private_file(key))
-    except PeerError:
-        root = None
-    if not isinstance(root, SigningKey):
-        raise CallerError("E-CONFIG", f"{key} holds no signing key", remedy="name the file that `trust new-root` wrote")
+    root = read_signing_key(key, "trust new-root")
     signed = envelope.with_signature(root)
     write_durable(file.absolute(), signed.encode() + b"\n")
     count = len(proposals.signed_roots(signed, bundle))

@@ -78,15 +78,10 @@ def add_attestation(
 ) -> None:
     """Keep a signed attestation at the site and log it. The server may run meanwhile; the next decision reads it."""
     from carnet.attestation import Attestation
-    from carnet.errors import CallerError
-    from carnet.policy.facts import is_attestable
     from gateway.vouched import keep_attestation
 
     envelope = _read(Attestation, file)
     statement = Attestation.read_unverified(envelope)
-    other = next((name for name in sorted(statement.facts) if not is_attestable(name)), None)
-    if other is not None:
-        raise CallerError("E-POLICY", f"attestation {statement.id}: {other} is no fact that people can vouch for")
     by = wait_for(_add(directory, envelope, Attestation.payload_type, sorted(statement.facts), keep_attestation))
     said = f"attestation {statement.id}, edition {statement.edition}, is kept; about {statement.about.key}, by {', '.join(by)}"
     document = {"attestation": statement.id, "edition": statement.edition, "about": statement.about.key, "by": by}
@@ -116,6 +111,7 @@ def show_licence(
             raise NotFound("E-LICENCE-UNKNOWN", f"no licence {ascii(licence)[:80]} is kept here")
         envelope, content = found
         total = total_used(tx, licence)
+        known = uses(tx, licence)
         return {
             "licence": content.to_json(),
             "signed_by": [person.name for person in trusted.signers(envelope, Licence.payload_type)],
@@ -124,8 +120,9 @@ def show_licence(
             "uses": [
                 {"transfer": one.transfer, "destination": one.destination, "value": one.value, "at": one.at}
                 | ({} if one.credited is None else {"credited": one.credited})
-                for one in uses(tx, licence)
+                for one in known
             ],
+            "not_shown": max(0, total.quantity - sum(one.credited is None for one in known)),
         }
 
     document = wait_for(_ask(directory, read))
@@ -140,6 +137,7 @@ def show_licence(
         + (f"  credited: {one['credited']}" if "credited" in one else "")
         for one in document["uses"]
     ]
+    lines += [f"{document['not_shown']} releases more are counted and not shown"] if document["not_shown"] else []
     Terminal(json, quiet, verbose).answer(document, lines)
 
 
@@ -185,7 +183,7 @@ def _sign(model: "type[Licence | Attestation]", file: Path, key: Path) -> "Envel
     from gateway.proposals import read_bounded
 
     data = read_bounded(file, POLICY_BYTES_MAX)
-    person = read_signing_key(key)
+    person = read_signing_key(key, "carnet key new")
     if b'"payloadType"' in data:
         envelope = parse_envelope(data.strip())
         model.read_unverified(envelope)

@@ -17,6 +17,7 @@ CODES: Final[dict[str, str]] = {
     "D-KEYS": "every key file is there and is what it should be",
     "D-AT-REST": "the at-rest key opens what the catalog keeps sealed",
     "D-POLICY": "the policy files are sound",
+    "D-OWNERS": "two of its owners signed the policy, where the trust bundle names owners",
     "D-DISK": "more is free than the reserve",
     "D-DATABASE": "the catalog has the revision of this version, and SQLite finds it whole",
     "D-ROWS": "this site wrote each row that gives rights",

@@ -6,17 +6,20 @@ from datetime import timedelta
 from typing import Final
 
 from carnet.checkpoint import Checkpoint, open_checkpoint
-from carnet.errors import CarnetError
+from carnet.errors import CallerError, CarnetError
 from carnet.identifiers import SegmentId, TransferId
 from carnet.merkle import tree_root
 from carnet.suites import SUITE_1
 from carnet.tiles import read_nodes
 from carnet.timestamps import format_time
+from carnet.trust import TrustBundle
 from gateway.catalog.migrate import require_own_rows
 from gateway.catalog.wholeness import damage_of
 from gateway.doctor.findings import Finding, fail, failed, ok, warn
+from gateway.endorsing import lacking
 from gateway.expiries import expiries
 from gateway.offline import OfflineSite, open_store, row_seal
+from gateway.policies import PolicyBook
 from gateway.ports import Transaction
 from gateway.translog.files import LogFiles
 from gateway.translog.verify import verify_directory
@@ -165,11 +168,23 @@ def _trust(site: OfflineSite) -> Iterator[Finding]:
         yield fail("D-TRUST", said, f"have the roots sign a bundle with {site.paths.card}", status=2)
         return
     yield ok("D-TRUST", f"bundle {bundle.version} of {bundle.trust_domain}, {len(bundle.lanes)} lanes")
+    yield _owners(site, bundle)
     unknown = sorted({lane.name for lane in bundle.lanes if own in lane.sites and set(lane.suites) != {SUITE_1}})
     if unknown:
         yield fail("D-SUITE", f"lanes {', '.join(unknown)} name a suite that this version has not", "upgrade this site", status=2)
     else:
         yield ok("D-SUITE", f"suite {SUITE_1} alone")
+
+
+def _owners(site: OfflineSite, bundle: TrustBundle) -> Finding:
+    try:
+        book = PolicyBook(site.paths.policy)
+    except CallerError as error:
+        return failed("D-OWNERS", error)
+    problem = lacking(book.digest, book.signatures, bundle, site.trust.revocations.state.revoked_keys(bundle))
+    if problem is not None:
+        return fail("D-OWNERS", problem, f"carnet-gateway policy sign {site.paths.policy} --key KEY, by two of them", status=3)
+    return ok("D-OWNERS", f"{'two of its owners' if bundle.policy_owners else 'nobody need'} sign the policy")
 
 
 def _expiry(site: OfflineSite, *, runs: bool) -> Iterator[Finding]:

@@ -8,21 +8,32 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent.push import Wait
 from carnet.attestation import Attestation
 from carnet.entries import EntryType
-from carnet.errors import Conflict
+from carnet.errors import CallerError, Conflict
 from carnet.flow.commandline import run
+from carnet.identifiers import SiteName
 from carnet.keys import encode_private_key
-from carnet.licence import Licence
+from carnet.licence import Licence, Used
+from carnet.policy import Assurance, Fact, combine, parse_policy
 from carnet.timestamps import format_time
 from carnet.waybill import Declarations
 from gateway.cli import build_app
 from gateway.ledger import total_used
 from gateway.offline import open_site
 from gateway.replaying import replay_transfer
-from gateway.vouched import attestations, keep_attestation, keep_licence, withdraw_licence
+from gateway.vouched import (
+    Trusted,
+    attestations,
+    keep_attestation,
+    keep_licence,
+    vouch,
+    withdraw_attestation,
+    withdraw_licence,
+)
 from tests.crossing.officers import KEYS, appoint_both, approve
-from tests.crossing.sites import LiveSite, World
+from tests.crossing.sites import LiveSite, World, know_each_other
 from tests.promises.border import verified_log
 from tests.promises.kills import noise
 
@@ -180,6 +191,80 @@ async def test_who_is_authorised_needs_no_licence_until_the_word_ends_or_is_with
     await keep(border.us, attestation(edition=2, **over))
     later = await push(border, noise(tmp_path / "b", 1000, 2), "v2", licence=None)
     assert later.view.deliveries[0].state == "release-hold"
+
+
+async def test_what_was_allowed_upon_a_word_waits_again_once_that_is_withdrawn(border: World, tmp_path: Path):
+    """The offer is allowed while eu cannot be reached; before a byte can go the word is taken back."""
+    border.us.set_policy(OR_A_USER.replace("at: [release]", "at: [offer]"))
+    await keep(border.us, attestation())
+    await border.start()
+    await border.eu.stop()
+    source = f"file:{noise(tmp_path / 'a', 1000)}"
+    sent = await border.push(source, "eu:app:v1", declare=declared(licence=None), wait=Wait.DECIDED)
+    assert sent.view.deliveries[0].outcome == "allow"
+    await border.us.stop()
+    async with open_site(border.us.directory) as opened:
+        await opened.catalog.write(lambda tx: withdraw_attestation(tx, "eu-users", "she left"))
+    await border.start()
+    await know_each_other(border)
+    view = await border.until(sent.view.transfer, lambda one: one.deliveries[0].state == "offer-hold")
+
+    assert view.deliveries[0].reasons[0].rule == "needs-a-licence"
+    assert border.eu.stored() == []
+
+
+async def test_a_licence_without_room_releases_nothing_although_no_rule_asks_what_it_has_left(border: World, tmp_path: Path):
+    border.us.set_policy(POLICY.replace(", licence.remaining: true", ""))
+    await keep(border.us, licence(quantity=1, shares=({"site": "us", "quantity": 1},)))
+    await border.start()
+    first, second = [(await push(border, noise(tmp_path / f"{n}", 1000, n), f"v{n}")).view.deliveries[0] for n in (1, 2)]
+
+    assert (first.state, second.state) == ("delivered", "release-deny")
+    assert second.reasons[0].rule == "licence-room"
+
+
+async def test_a_limit_of_value_counts_what_was_declared_in_its_currency(border: World, tmp_path: Path):
+    worth = {"quantity": 9, "value": 100, "currency": "EUR", "shares": ({"site": "us", "quantity": 9, "value": 100},)}
+    border.us.set_policy(POLICY.replace(", licence.remaining: true", ""))
+    await keep(border.us, licence(**worth))
+    await border.start()
+    said = ({}, {"value": 60, "currency": "USD"}, {"value": 60, "currency": "EUR"}, {"value": 41, "currency": "EUR"})
+    found = [
+        (await push(border, noise(tmp_path / f"{n}", 1000, n), f"v{n}", **one)).view.deliveries[0] for n, one in enumerate(said)
+    ]
+
+    assert [one.state for one in found] == ["release-hold", "release-hold", "delivered", "release-deny"]
+    assert {one.reasons[0].rule for one in found if one.state != "delivered"} == {"licence-room"}
+
+
+@pytest.mark.parametrize(
+    "facts", [{"recipient.groups": "trusted-user"}, {"recipient.government": "no"}, {"origin.jurisdiction": "US"}]
+)
+async def test_a_word_of_the_wrong_type_or_about_what_a_site_finds_out_itself_is_not_kept(border: World, facts):
+    with pytest.raises(CallerError) as refusal:
+        await keep(border.us, attestation(facts=facts))
+
+    assert refusal.value.code == "E-POLICY"
+
+
+async def test_ages_of_what_was_attested_grow_and_do_not_change_what_people_approve(border: World):
+    policy = combine([parse_policy(POLICY.replace("export.number]", "scan.hours]"), "p.yaml")])
+    known = {"artifact.repository": Fact("app", Assurance.DECLARED, "waybill")}
+    async with open_site(border.us.directory) as opened:
+        trusted = Trusted(opened.trust.state().current, frozenset(), policy)
+        paper = attestation(about={"repository": "app"}, facts={"scan.hours": 2}).sign(KEYS["carol"])
+        await opened.catalog.write(lambda tx: keep_attestation(tx, paper))
+
+        def ask(hours: int):
+            now = datetime.now(UTC) + timedelta(hours=hours)
+            return opened.catalog.read(
+                lambda tx: vouch(tx, trusted, known, site=SiteName("us"), used=Used(), artifact=None, now=now)
+            )
+
+        early, late = await ask(0), await ask(5)
+
+    assert (early.facts["scan.hours"].value, late.facts["scan.hours"].value) == (3, 8)
+    assert early.signed == late.signed == {"scan.hours": 2}
 
 
 async def test_what_the_sender_and_a_person_say_differently_is_held_whatever_the_rules_say(border: World, tmp_path: Path):

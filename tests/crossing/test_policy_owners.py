@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.session import open_session
 from carnet.errors import CallerError
 from carnet.flow.commandline import run
 from carnet.identifiers import AgentName
@@ -14,13 +15,14 @@ from gateway.cli import build_app
 from gateway.offline import open_site
 from gateway.proposals import Change, propose, sign_proposal, unsigned
 from tests.crossing.officers import KEYS, PEOPLE, ROOT_KEY
-from tests.crossing.sites import LiveSite, World
+from tests.crossing.sites import LiveSite, World, know_each_other
 from tests.promises.kills import noise
 
 OPEN = """
 apiVersion: carnet/policy/v1
 metadata: {id: open, version: 1, owner: root on this gateway}
-rules: [{id: all, at: [offer, release, receipt], effect: allow, reason: whatever}]
+rules:
+  - {id: all, at: [offer, release, receipt], effect: allow, reason: whatever}
 """
 
 
@@ -82,6 +84,24 @@ async def test_a_policy_that_root_swapped_after_it_was_signed_decides_nothing(ow
 
     assert (delivery.state, delivery.reasons[0].rule) == ("offer-hold", "policy-unsigned")
     assert "signed by none of them" in delivery.reasons[0].text
+
+
+async def test_a_policy_swapped_between_offer_and_release_lets_no_key_go(owned: World, tmp_path: Path):
+    look = "{id: look, at: [release], effect: hold, reason: look, remedy: look, approvals: [{role: security}]}"
+    owned.us.set_policy(f"{OPEN}  - {look}\n")
+    await asyncio.to_thread(sign, owned.us, tmp_path, "ada", "bob")
+    await owned.start()
+    held = await push(owned, tmp_path)
+    assert held.deliveries[0].state == "release-hold"
+    await owned.us.stop()
+    owned.us.set_policy(OPEN)  # root: nobody has to look any more
+    await owned.us.start()
+    await know_each_other(owned)
+    async with open_session(owned.us.agent) as session:
+        await session.client.retry(held.transfer)
+    view = await owned.until(held.transfer, lambda one: one.deliveries[0].reasons[0].rule == "policy-unsigned")
+
+    assert view.deliveries[0].state == "release-hold"
 
 
 async def test_a_bundle_cannot_name_one_owner_alone(owned: World):

@@ -79,9 +79,6 @@ class Policies:
     def signatures(self) -> Any:
         return self.books[self.name].signatures
 
-    def decide(self, *asked: Any) -> Any:
-        return self.books[self.name].decide(*asked)
-
 
 class SiteClock:
     """Virtual time, and how wrong this site's clock is."""
