@@ -1,4 +1,4 @@
-"""Policy counts once two of its owners signed it: whoever can write to the site's disk cannot change by what rules it decides.
+"""Policy counts once two of its owners signed it: whoever can write the policy files alone does not change the rules.
 
 The trust bundle names the owners; one that names none asks for no signature. The signatures lie beside the policy files, over the
 digest of what the files say, so any change of a rule or of a group that a rule names makes them void.
