@@ -133,17 +133,8 @@ class DecisionRequest(WireModel):
         return Digest.of(self.encode())
 
     def excludes(self, person: Person) -> str | None:
-        """Return why `person` may not approve this (rule 3), or None.
-
-        Initiator and owners are free text, so every name in them counts: `Ada <ada@acme.example>` is the person `ada`.
-        """
-        if any(key.keyid == self.signer for key in person.keys):
-            return "signed the waybill"
-        if person.name == self.agent.name or person.name in _names(self.initiator or ""):
-            return "asked for this transfer"
-        if any(person.name in _names(owner) for owner in self.owners):
-            return "owns the agent that sealed it"
-        return None
+        """Return why `person` may not approve this (rule 3), or None."""
+        return _involvement(person, self.signer, self.agent, self.initiator, self.owners)
 
     def eligible(self, bundle: TrustBundle) -> dict[str, tuple[str, ...]]:
         """Return who may give each needed approval: names by role."""
@@ -302,6 +293,22 @@ def _check_time(approval: Approval, request: DecisionRequest, now: datetime) -> 
     if not parse_time(request.created) - CLOCK_AHEAD <= given < parse_time(request.not_after) or given > now + CLOCK_AHEAD:
         text = f"{approval.person} signed at {approval.at}, the request runs from {request.created} to {request.not_after}"
         raise Conflict("E-APPROVALS", text)
+
+
+def involvement(person: Person, statement: AgentStatement, initiator: str | None) -> str | None:
+    """Return what part `person` had in a transfer that the agent of `statement` sealed for `initiator`, or None."""
+    return _involvement(person, statement.signing_key.keyid, statement.identity, initiator, statement.owners)
+
+
+def _involvement(person: Person, signer: str, agent: SpiffeId, initiator: str | None, owners: Iterable[str]) -> str | None:
+    """Initiator and owners are free text, so every name in them counts: `Ada <ada@acme.example>` is the person `ada`."""
+    if any(key.keyid == signer for key in person.keys):
+        return "signed the waybill"
+    if person.name == agent.name or person.name in _names(initiator or ""):
+        return "asked for this transfer"
+    if any(person.name in _names(owner) for owner in owners):
+        return "owns the agent that sealed it"
+    return None
 
 
 def _names(text: str) -> set[str]:

@@ -43,6 +43,8 @@ class EntryType(StrEnum):
     LICENCE_CREDITED = "licence-credited"
     ATTESTATION_RECORDED = "attestation-recorded"
     ATTESTATION_WITHDRAWN = "attestation-withdrawn"
+    DUTY_MADE = "duty-made"
+    DUTY_DONE = "duty-done"
     KEM_KEY_ISSUED = "kem-key-issued"
     KEM_KEY_DESTROYED = "kem-key-destroyed"
     AGENT_INVITED = "agent-invited"

@@ -47,6 +47,8 @@ CODES: Final[dict[str, str]] = {
     "E-EDITION": "give the new one a higher edition, and have it signed again",
     "E-LICENCE-UNKNOWN": "list what is kept with `carnet-gateway licence list DIR`",
     "E-ATTESTATION-UNKNOWN": "list what is kept with `carnet-gateway attest list DIR`",
+    "E-DUTY": "list what is open with `carnet-gateway duty list DIR`",
+    "E-DUTY-UNKNOWN": "list what is open with `carnet-gateway duty list DIR`",
     "E-REPLAY": "compare the policies and the versions of carnet; if nothing explains it, tell an auditor",
     "E-CANCELLED": "push again if the artifact is still wanted",
     "E-RECALLED": "it was withdrawn; use another version, or ask who withdrew it why",

@@ -27,7 +27,7 @@ from carnet.decision import Decision, Gate, Outcome
 from carnet.envelope import Envelope
 from carnet.identifiers import SiteName, TransferId
 from carnet.messages import ApprovalsView, GivenView, NeedView, ReasonView, SignedStep
-from carnet.policy.rules import NO_PREFETCH
+from carnet.policy.obligations import NO_PREFETCH
 from carnet.timestamps import parse_time
 from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents

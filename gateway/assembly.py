@@ -32,6 +32,7 @@ from gateway.catalog.session import Committed, StateChange
 from gateway.changes import Changes
 from gateway.clock import SystemClock
 from gateway.commit import Commit
+from gateway.copying import LogCopies
 from gateway.counted_client import CountedPeerClient
 from gateway.courier import DirectCourier
 from gateway.deliver import Deliver
@@ -153,6 +154,7 @@ async def serve(
             peer=peers.client,
             courier=DirectCourier(peers.client, store),
             bounds=_bounds(settings),
+            copies=settings.copies,
             reserve=reserve,
         )
         services = replace(services, courier=Routes(services))
@@ -294,6 +296,7 @@ def _handlers(services: Services, inbound: Inbound) -> dict[str, Handler]:
         "tell-delivered": tell.delivered,
         "tell-decision": tell.decision,
         "review": Expire(services).review,
+        "copy-log": LogCopies(services).run,
         "pass-on": passing.on,
         "pass-back": passing.back,
         "open-letters": opening.run,

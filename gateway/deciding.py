@@ -17,8 +17,9 @@ from carnet.identifiers import Digest, LaneName, SiteName, SpiffeId, TransferId
 from carnet.licence import Licence, Used
 from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
-from carnet.policy import Fact, Facts, Policy, PolicyDecision
+from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision
 from carnet.policy.explanation import obligations, reason_views, reasons
+from carnet.policy.obligations import binding
 from carnet.policy.replay import DecisionInputs, keep_inputs
 from carnet.release import site_recipient
 from carnet.statement import parse_model
@@ -27,8 +28,11 @@ from carnet.timestamps import format_time, parse_time
 from carnet.trust import HOME_LANE, AgentStatement, LaneMode, TrustBundle
 from carnet.waybill import Origin, Waybill, declared_facts
 from gateway import documents
+from gateway.copying import queue_copies
+from gateway.duties import make_duties, reviews_overdue
 from gateway.endorsing import lacking
 from gateway.ledger import used_without
+from gateway.obliging import Means, unmet
 from gateway.policies import decide, gather_facts
 from gateway.ports import Transaction
 from gateway.records import TransferRecord
@@ -79,9 +83,18 @@ class Judgement:
         """Return the reasons as the catalog keeps them."""
         return tuple(view.model_dump(mode="json") for view in self.views)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it allows, or approvals alone would make it allow."""
+        return not self.extra and (self.outcome is Outcome.ALLOW or self.decision.is_satisfiable)
+
     def overruled(self, outcome: Outcome, rule: str, text: str, remedy: str) -> "Judgement":
-        """Return the judgement after a built-in rule of the site: the stricter outcome holds, with its own reason."""
-        if outcome.strictness <= self.outcome.strictness:
+        """Return the judgement after a built-in rule of the site: the stricter outcome holds, with its own reason.
+
+        A hold that approvals would satisfy gives way to one that they do not.
+        """
+        would_pass = outcome is Outcome.HOLD and self.outcome is Outcome.HOLD and (self.asks or self.is_open)
+        if outcome.strictness <= self.outcome.strictness and not would_pass:
             return self
         reason = ReasonView(rule=rule, outcome=outcome.value, text=text, remedy=remedy)
         return replace(self, outcome=outcome, extra=(reason,), asks=False, stands=False)
@@ -161,7 +174,7 @@ def _judge(
         artifact=artifact,
         now=now,
     )
-    facts = {**known, **vouched.facts}
+    facts = {**known, **vouched.facts, **_site_facts(tx, policy, known, now)}
     decision = decide(policy, gate, facts, now.date())
     # An age as it was signed: what grows by the hour would void approvals by the hour.
     values = {name: fact.value for name, fact in facts.items()} | dict(vouched.signed)
@@ -175,10 +188,25 @@ def _judge(
     if unsigned is not None:
         remedy = "ask its owners to read and sign it: carnet-gateway policy sign DIRECTORY --key KEY"
         judgement = judgement.overruled(Outcome.HOLD, "policy-unsigned", unsigned[:TEXT_CHARS_MAX], remedy)
-    if not vouched.conflicts:
+    if vouched.conflicts:
+        remedy = "have one of the two corrected: the declaration with a new push, an attestation with a later edition"
+        judgement = judgement.overruled(Outcome.HOLD, "facts-differ", "; ".join(vouched.conflicts)[:TEXT_CHARS_MAX], remedy)
+    if not judgement.is_open:
         return judgement
-    remedy = "have one of the two corrected: the declaration with a new push, an attestation with a later edition"
-    return judgement.overruled(Outcome.HOLD, "facts-differ", "; ".join(vouched.conflicts)[:TEXT_CHARS_MAX], remedy)
+    lacks = unmet(tx, _means(services, bundle, policy, now.date()), binding(decision, Outcome.ALLOW), facts)
+    return judgement if lacks is None else judgement.overruled(Outcome.HOLD, "obligation", lacks[0][:TEXT_CHARS_MAX], lacks[1])
+
+
+def _means(services: Services, bundle: TrustBundle, policy: Policy, on: date) -> Means:
+    return Means(services.site, bundle, services.copies, policy.groups, on)
+
+
+def _site_facts(tx: Transaction, policy: Policy, known: Facts, now: datetime) -> dict[str, Fact]:
+    """Return what this site's own records tell, as far as the policy asks for it."""
+    name, lane = "lane.reviews_overdue", known.get("lane")
+    if name not in policy.facts_asked or lane is None:
+        return {}
+    return {name: Fact(reviews_overdue(tx, str(lane.value), now), Assurance.DERIVED, "this site")}
 
 
 def _next_change(policy: Policy, now: datetime) -> datetime | None:
@@ -258,6 +286,11 @@ def record_decision(
         },
     )
     tx.put_document(record.id, documents.decision_index_name(judgement.gate, party), str(index).encode("ascii"))
+    asked = binding(judgement.decision, judgement.outcome)
+    make_duties(tx, services.site, record, decision, asked)
+    means = _means(services, services.trust.state().current, services.policies.policy, judgement.on)
+    kept = documents.need(tx, record.id, documents.decision_name(judgement.gate, party))
+    queue_copies(tx, means, asked, judgement.known, index=index, decision=kept, inputs=inputs)
     return index
 
 

@@ -17,6 +17,7 @@ from gateway.policies import PolicyBook
 from gateway.ports import BlobStore, Catalog, Clock, Keyring, Log
 from gateway.reserve import DiskReserve
 from gateway.segment_guard import SegmentGuard
+from gateway.settings import CopyPlace
 from gateway.trusting import Trust
 
 _OPENINGS = 2
@@ -74,6 +75,8 @@ class Services:
     courier: Courier
     """Returns the line to another site about a transfer, over relays or not."""
     bounds: Bounds = field(default_factory=Bounds)
+    copies: tuple[CopyPlace, ...] = ()
+    """Places for copies of decisions in other regions."""
     guard: SegmentGuard = field(default_factory=SegmentGuard)
     reserve: DiskReserve = field(default_factory=lambda: DiskReserve(Path(), 0))
     """Asked before something new is taken in."""

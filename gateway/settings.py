@@ -159,6 +159,17 @@ class Telemetry(_Section):
     """Address for /metrics, /healthz and /readyz in plain HTTP, `host:port`: loopback, or a network of operators only."""
 
 
+class CopyPlace(_Section):
+    """A place for copies of this site's decisions, in a region that a policy asks for: storage there, mounted here."""
+
+    region: Jurisdiction
+    """Where the storage is: a country (ISO 3166-1 alpha-2) or a part of one (3166-2). The operator says so."""
+    directory: Path
+    """Where copies are written, a file each."""
+    mode: Literal["full", "hash"] = "full"
+    """What may be written there: whole records, or hashes alone."""
+
+
 class GatewaySettings(FileSettings):
     """Everything a site is configured with."""
 
@@ -187,6 +198,8 @@ class GatewaySettings(FileSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     relaying: bool = True
     """Whether the site carries sealed transfers of others as a relay, where the trust bundle puts it on a route."""
+    copies: Annotated[tuple[CopyPlace, ...], Field(max_length=16)] = ()
+    """Places for copies of decisions, as `[[copies]]`."""
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     telemetry: Telemetry = Telemetry()
@@ -219,7 +232,8 @@ def load_settings(directory: Path) -> GatewaySettings:
 
     found = read_settings(GatewaySettings, path)
     base = path.parent.resolve()
-    moved = {"data_dir": base / found.data_dir}
+    copies = tuple(place.model_copy(update={"directory": base / place.directory}) for place in found.copies)
+    moved: dict[str, object] = {"data_dir": base / found.data_dir, "copies": copies}
     if found.credentials_dir is not None:
         moved["credentials_dir"] = base / found.credentials_dir
     return GatewaySettings.model_validate({**found.model_dump(), **moved})

@@ -22,6 +22,7 @@ from carnet.errors import CallerError, PeerError
 from carnet.policy.facts import FACTS, NOT_SUPPLIED, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
+from carnet.policy.obligations import problem_of
 from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule, means
 from carnet.policy.source import SourceTree, parse_yaml
 
@@ -112,8 +113,16 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
                 elif supplier(name) in (Supplier.LICENCE, Supplier.PEOPLE) and not _has_attester(file, name):
                     text = f"rule {rule.id}: nobody's word counts for the fact {name}"
                     yield Finding(place, False, f"{text}: name a role for it under `attested_by`")
+        yield from _obligation_findings(rule, number, tree, groups)
         if any(exempt.items() <= rule.when.items() for exempt in rule.exemptions):
             yield Finding(line, False, f"rule {rule.id} never applies: what `unless` exempts is part of `when`")
+
+
+def _obligation_findings(rule: Rule, number: int, tree: SourceTree, groups: Groups) -> Iterator[Finding]:
+    for position, obligation in enumerate(rule.obligations):
+        problem = problem_of(obligation, rule.at, groups.names)
+        if problem is not None:
+            yield Finding(tree.line(("rules", number, "obligations", position)), True, f"rule {rule.id}: {problem}")
 
 
 def _has_attester(file: PolicyFile, name: str) -> bool:

@@ -71,6 +71,8 @@ class RuleResult(NamedTuple):
     inputs: tuple[Input, ...]
     approvals: tuple[ApprovalNeed, ...] = ()
     """Whose approvals would satisfy the hold that this rule is."""
+    obligations: tuple[Obligation, ...] = ()
+    """What it asks for beside its effect, if it applies."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,9 @@ def _judge(planned: PlannedRule, facts: Facts, groups: Groups, on: date | None) 
     else:
         contribution = Outcome.DENY if verdict is Verdict.UNKNOWN_CODE else planned.file.defaults.on_error
     return RuleResult(
-        rule.id, rule.effect, verdict, contribution, rule.reason, rule.remedy, rule.cite, tuple(inputs), rule.approvals
-    )
+        rule.id, rule.effect, verdict, contribution, rule.reason, rule.remedy, rule.cite, tuple(inputs), rule.approvals,
+        rule.obligations if verdict is Verdict.APPLIED else (),
+    )  # fmt: skip
 
 
 def _ask(
@@ -202,6 +205,7 @@ def _ended(planned: PlannedRule, inputs: tuple[Input, ...]) -> RuleResult:
         f"ask {told.owner} to review it and put a later edition in its place",
         rule.cite,
         inputs,
+        obligations=rule.obligations,
     )
 
 

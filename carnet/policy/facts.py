@@ -98,6 +98,7 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
     "destination.operator": (FactType.TEXT, "legal entity that runs the destination site"),
     "lane": (FactType.TEXT, "the lane's name; `home` inside one site"),
     "lane.mode": (FactType.TEXT, "inspected or sealed"),
+    "lane.reviews_overdue": (FactType.NUMBER, "reviews of transfers on this lane that nobody did in time"),
     "content.inspected": (
         FactType.FLAG,
         "this site opened the content and found it to be what was signed; false at a sealed lane's origin",

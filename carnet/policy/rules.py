@@ -38,8 +38,6 @@ NO_PERMIT = "no-permit"
 """What stands for a rule's id in a decision that is a denial because no rule allows."""
 UNCHANGED = "unchanged"
 """What stands for a rule's id in a decision at `recheck` that changes nothing."""
-NO_PREFETCH = "no-prefetch"
-"""The obligation of an offer that waits until the release would be allowed: no ciphertext goes ahead of its key."""
 
 _LAST_DAY = "9999-12-31"
 
@@ -119,8 +117,6 @@ class Rule(WireModel):
             raise ValueError("only a rule with effect hold asks for approvals")
         if any(one.kind == APPROVALS for one in self.obligations):
             raise ValueError("approvals are asked for by `approvals` of a hold, not by an obligation")
-        if any(one.kind == NO_PREFETCH for one in self.obligations) and Gate.OFFER not in self.at:
-            raise ValueError(f"the obligation {NO_PREFETCH} belongs to a rule at offer")
         if self.effect is Outcome.QUARANTINE and Gate.RELEASE in self.at:
             raise ValueError("nothing is quarantined at release: use hold or deny")
         if self.effect is not Outcome.ALLOW and self.remedy is None:
@@ -229,6 +225,11 @@ class Policy:
         found = [date.fromisoformat(one) for one in begins if one is not None]
         found += [date.fromisoformat(one) + timedelta(days=1) for one in lasts if one is not None and one < _LAST_DAY]
         return min((one for one in found if one > day), default=None)
+
+    @cached_property
+    def facts_asked(self) -> frozenset[str]:
+        """The names of all facts that a rule asks about."""
+        return frozenset(name for file in self.files for rule in file.rules for name, _ in rule.conditions)
 
     def rules_at(self, gate: Gate) -> tuple[PlannedRule, ...]:
         """Return the rules for `gate`, by id, ready to be asked."""

@@ -66,7 +66,6 @@ def test_a_question_that_the_facts_type_cannot_answer_is_an_error(condition):
         "when: {artifact.kind: []}",
         "effect: hold, approvals: [{role: legal, count: 0}]",
         "obligations: [{kind: approvals, parameters: {legal: 1}}]",
-        "at: [release], obligations: [{kind: no-prefetch}]",
     ],
 )
 def test_a_rule_of_another_shape_is_an_error(text):

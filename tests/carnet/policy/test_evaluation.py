@@ -208,7 +208,7 @@ def test_obligations_of_all_applying_rules_are_united_and_the_largest_count_of_a
         policy(
             ALLOW_ALL.replace("effect", f"obligations: [{retain}], effect"),
             rule(
-                "id: a, effect: hold, approvals: [{role: legal, count: 1}, {role: security}], "
+                "id: a, at: [offer, release], effect: hold, approvals: [{role: legal, count: 1}, {role: security}], "
                 f"obligations: [{retain}, {{kind: no-onward}}]"
             ),
             rule("id: b, effect: hold, approvals: [{role: legal, count: 2}]"),

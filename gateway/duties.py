@@ -1,0 +1,195 @@
+"""Duties: what policy asks people to do about a transfer, by when, and whether a person has signed that it is done.
+
+A duty is made in the transaction that records the decision which asks for it, and logged; it stays open until somebody of its
+role signs a fulfilment. Who looks after the site sees the open ones, and policy can ask whether reviews of a lane are late.
+
+Rules:      1. one duty a transfer and kind and words, however often it is decided  2. an open duty never ends by itself
+            3. a review is not done by who asked for the transfer, owns its agent, or approved it
+Layout:     site documents: duty/<id>, and duty-open/<due>/<id> while it is open
+Spec:       docs/policy.md section "Obligations"
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from carnet.approval import involvement
+from carnet.decision import Decision, Obligation
+from carnet.encoding import JsonValue, canonical
+from carnet.entries import EntryType
+from carnet.envelope import Envelope, parse_envelope
+from carnet.errors import Conflict, NotFound
+from carnet.fulfilment import Fulfilment, check_fulfilment
+from carnet.identifiers import Digest, LaneName, SiteName, TransferId
+from carnet.policy.obligations import KINDS, REVIEW, Duty, Nature, Report, read_obligation
+from carnet.timestamps import format_time, parse_time
+from carnet.trust import AgentStatement, TrustBundle
+from gateway import documents
+from gateway.ports import Transaction
+from gateway.records import TransferRecord
+
+_DUTY: Final = "duty/"
+_OPEN: Final = "duty-open/"
+_ID_DIGITS: Final = 16
+
+
+@dataclass(frozen=True)
+class KeptDuty:
+    """One duty of this site; `done` is the fulfilment that ended it."""
+
+    id: str
+    transfer: TransferId
+    lane: LaneName
+    name: str
+    """What it is about: repository and tag."""
+    kind: str
+    role: str
+    channel: str | None
+    made: str
+    due: str
+    done: dict[str, JsonValue] | None = None
+
+    @property
+    def words(self) -> str:
+        """What is to be done, shortly."""
+        whom = "anybody" if self.role == "everyone" else self.role
+        where = f" to {self.channel}" if self.channel is not None else ""
+        return f"{self.kind}{where} by {whom}"
+
+    @property
+    def fulfilment(self) -> Fulfilment | None:
+        """What somebody signed about it, if it is done."""
+        return None if self.done is None else Fulfilment.read_unverified(parse_envelope(self.done))
+
+
+def make_duties(
+    tx: Transaction, site: SiteName, record: TransferRecord, decision: Decision, asked: tuple[Obligation, ...]
+) -> None:
+    """Make and log the duties that a decision asks people for, unless they were made before (rule 1)."""
+    for one in asked:
+        kind = KINDS.get(one.kind)
+        if kind is None or kind.nature is not Nature.PEOPLE:
+            continue
+        what = read_obligation(one)
+        assert isinstance(what, Duty)  # noqa: S101 - the table says so
+        named: dict[str, JsonValue] = {"site": site, "transfer": record.id, "kind": one.kind, "parameters": what.to_json()}
+        duty = KeptDuty(
+            id=Digest.of(canonical(named)).hex[:_ID_DIGITS],
+            transfer=record.id,
+            lane=record.lane,
+            name=f"{record.repository}:{record.tag}",
+            kind=one.kind,
+            role=what.role,
+            channel=what.channel if isinstance(what, Report) else None,
+            made=decision.at,
+            due=format_time(parse_time(decision.at) + timedelta(hours=what.within_h)),
+        )
+        if tx.site_document(_DUTY + duty.id) is not None:
+            continue
+        _keep(tx, duty)
+        tx.put_site_document(_open_name(duty), duty.id.encode("ascii"))
+        tx.append(
+            EntryType.DUTY_MADE,
+            {"transfer": record.id, "duty": duty.id, "decision": decision.digest, "what": duty.words, "due": duty.due},
+        )
+
+
+def open_duties(tx: Transaction, *, due_before: datetime | None = None) -> Iterator[KeptDuty]:
+    """Yield the open duties, the one that is due first in front; with `due_before` only what is due earlier."""
+    bound = None if due_before is None else format_time(due_before)
+    for name, body in tx.site_documents(_OPEN).items():
+        if bound is not None and name.removeprefix(_OPEN).partition("/")[0] >= bound:
+            return
+        yield find_duty(tx, body.decode("ascii"))
+
+
+def all_duties(tx: Transaction) -> list[KeptDuty]:
+    """Return every duty that is kept, by the time it is due."""
+    return sorted((_read(body) for body in tx.site_documents(_DUTY).values()), key=lambda duty: (duty.due, duty.id))
+
+
+def reviews_overdue(tx: Transaction, lane: str, now: datetime) -> int:
+    """Return how many reviews of transfers on a lane are late."""
+    return sum(duty.kind == REVIEW and duty.lane == lane for duty in open_duties(tx, due_before=now))
+
+
+def find_duty(tx: Transaction, duty: str) -> KeptDuty:
+    """Return the duty of that id; raise `NotFound` E-DUTY-UNKNOWN if there is none."""
+    body = tx.site_document(_DUTY + duty)
+    if body is None:
+        raise NotFound("E-DUTY-UNKNOWN", f"no duty {ascii(duty)[:80]} is kept here")
+    return _read(body)
+
+
+def fulfil(
+    tx: Transaction, site: SiteName, envelope: Envelope, bundle: TrustBundle, *, now: datetime, revoked: frozenset[str]
+) -> tuple[KeptDuty, Fulfilment]:
+    """Close a duty by what a person signed, and log it; return both.
+
+    Raises:
+        NotFound: E-DUTY-UNKNOWN. Conflict: E-DUTY if it is done already, or the statement is of another site or time.
+        NotAuthorised, IntegrityError, PeerError: see `check_fulfilment`.
+    """
+    claimed = Fulfilment.read_unverified(envelope)
+    duty = find_duty(tx, claimed.duty)
+    if claimed.site != site:
+        raise Conflict("E-DUTY", f"{claimed.person} signed about a duty of site {claimed.site}, this is {site}")
+    said = check_fulfilment(
+        envelope,
+        bundle,
+        role=duty.role,
+        made=duty.made,
+        excluded=_parties(tx, duty, bundle) if duty.kind == REVIEW else frozenset(),
+        now=now,
+        revoked=revoked,
+    )
+    if duty.done is not None:
+        raise Conflict("E-DUTY", f"the duty {duty.id} ({duty.words}) is done already")
+    done = replace(duty, done=envelope.to_json())
+    _keep(tx, done)
+    tx.delete_site_document(_open_name(duty))
+    tx.append(
+        EntryType.DUTY_DONE,
+        {"transfer": duty.transfer, "duty": duty.id, "fulfilment": said.digest, "person": said.person, "due": duty.due},
+    )
+    return done, said
+
+
+def _parties(tx: Transaction, duty: KeptDuty, bundle: TrustBundle) -> frozenset[str]:
+    """Return the names of those who had a part in the transfer (rule 3)."""
+    body = documents.need(tx, duty.transfer, documents.AGENT_STATEMENT)
+    statement = AgentStatement.read_unverified(documents.read_envelope(body))
+    initiator = documents.read_waybill(tx, duty.transfer).origin.initiator
+    found = {person.name for person in bundle.people if involvement(person, statement, initiator) is not None}
+    return frozenset(found | {name.rpartition("/")[2] for name in tx.documents(duty.transfer, documents.APPROVAL)})
+
+
+def _keep(tx: Transaction, duty: KeptDuty) -> None:
+    said: dict[str, JsonValue] = {
+        name: value
+        for name in ("id", "transfer", "lane", "name", "kind", "role", "channel", "made", "due", "done")
+        if (value := getattr(duty, name)) is not None
+    }
+    tx.put_site_document(_DUTY + duty.id, canonical(said))
+
+
+def _read(body: bytes) -> KeptDuty:
+    said: dict[str, Any] = json.loads(body)
+    return KeptDuty(
+        id=said["id"],
+        transfer=TransferId(said["transfer"]),
+        lane=LaneName(said["lane"]),
+        name=said["name"],
+        kind=said["kind"],
+        role=said["role"],
+        channel=said.get("channel"),
+        made=said["made"],
+        due=said["due"],
+        done=said.get("done"),
+    )
+
+
+def _open_name(duty: KeptDuty) -> str:
+    return f"{_OPEN}{duty.due}/{duty.id}"
