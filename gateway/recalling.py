@@ -108,7 +108,7 @@ class Recalls:
                     f"transfer {transfer} is {record.state} and cannot be recalled",
                     remedy="what was not committed is cancelled: `carnet transfer cancel`",
                 )
-            return _recall(tx, services, record, reason=reason, by=identity)
+            return recall_here(tx, services, record, cause=RecallCause.RECALLED, reason=reason, by=identity)
 
         index = await services.catalog.write(change)
         if index is not None:
@@ -160,13 +160,15 @@ def _is_meant(record: TransferRecord) -> bool:
     return record.state == "recalled" or may(MACHINES[record.role], record.state, "recall")
 
 
-def _recall(tx: Transaction, services: Services, record: TransferRecord, *, reason: str, by: SpiffeId) -> int:
+def recall_here(
+    tx: Transaction, services: Services, record: TransferRecord, *, cause: RecallCause, reason: str, by: SpiffeId
+) -> int:
     """Log the recall, withdraw the transfer here, stop its deliveries and queue who is told; return the index of the entry."""
     deliveries = [one for one in tx.deliveries(record.id) if may(DELIVERY, one.state, "recall")]
     tell = [one.destination for one in deliveries if has_begun(services, one)]
     if record.role == "destination":
         tell = [record.origin]
-    recall, envelope, index = sign_recall(tx, services, record, cause=RecallCause.RECALLED, reason=reason, by=by, tell=tell)
+    recall, envelope, index = sign_recall(tx, services, record, cause=cause, reason=reason, by=by, tell=tell)
     for delivery in deliveries:
         state = step(DELIVERY, delivery.state, "recall")
         credit(tx, record.id, delivery.destination, "recalled before its key left")
