@@ -172,6 +172,7 @@ def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
             yield Finding(
                 line, False, f"rule {rule.id} names approvals at {_gates(unasked)}, where nobody is asked: the hold waits"
             )
+        yield from (Finding(line, False, f"rule {rule.id} {said}") for said in _doubts_of_end(rule))
     for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):
         if (first.effect, first.when, first.unless) == (second.effect, second.when, second.unless) and first.id != second.id:
             shared = set(first.at) & set(second.at)
@@ -183,6 +184,16 @@ def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
         ):
             if _shadows(strict, other):
                 yield Finding(line, False, f"rule {other.id} has no effect: {strict.id} denies whenever it applies")
+
+
+def _doubts_of_end(rule: Rule) -> Iterator[str]:
+    """Yield what is odd about the hours of a hold, and about whom it asks when they are over."""
+    timeless = [gate for gate in (Gate.RECEIPT, Gate.RECHECK) if gate in rule.at]
+    if rule.hold_hours is not None and timeless:
+        yield f"gives hold_hours at {_gates(timeless)}, where they are not counted"
+    first = {need.role: need.count for need in rule.approvals}
+    if rule.escalate_to is not None and all(need.count <= first.get(need.role, 0) for need in rule.escalate_to):
+        yield "escalates to nobody whom it does not ask before: name another role, or more people of one"
 
 
 def _denies_all(rule: Rule) -> bool:

@@ -10,6 +10,7 @@ Rules:      1. total: every policy, gate and set of facts has a decision  2. no 
             6. a jurisdiction that no file of groups knows is a denial, wherever groups are asked about it
             7. what a policy allows that is over, or not known to be in force, is held
             8. at `recheck` no rule means that what was decided stands: rules there only tighten
+            9. the hours of a hold never change the outcome: what follows when they are over is stricter, or asks others
 Spec:       docs/policy.md section "How a decision is made"; DESIGN promise P9
 Example:    >>> from carnet.policy.rules import Metadata, PolicyFile, Rule, combine
             >>> rule = Rule(id="all", at=("offer",), effect="allow", reason="try it out")
@@ -18,8 +19,8 @@ Example:    >>> from carnet.policy.rules import Metadata, PolicyFile, Rule, comb
             ('allow', 'deny')
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from typing import Final, NamedTuple
@@ -29,7 +30,17 @@ from carnet.identifiers import Digest
 from carnet.policy.facts import Fact, Facts
 from carnet.policy.groups import Groups
 from carnet.policy.matching import Answer, Matcher, negate
-from carnet.policy.rules import ENGINE, NO_PERMIT, UNCHANGED, ApprovalNeed, PlannedCondition, PlannedRule, Policy, PolicyFile
+from carnet.policy.rules import (
+    ENGINE,
+    NO_PERMIT,
+    UNCHANGED,
+    ApprovalNeed,
+    HoldEnd,
+    PlannedCondition,
+    PlannedRule,
+    Policy,
+    PolicyFile,
+)
 
 
 class Verdict(Enum):
@@ -73,6 +84,8 @@ class RuleResult(NamedTuple):
     """Whose approvals would satisfy the hold that this rule is."""
     obligations: tuple[Obligation, ...] = ()
     """What it asks for beside its effect, if it applies."""
+    end: HoldEnd | None = None
+    """When the hold that it is ends, if it is one and says so."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,36 @@ class PolicyDecision:
     results: tuple[RuleResult, ...]
     obligations: tuple[Obligation, ...]
     approvals: tuple[ApprovalNeed, ...]
+    instead: tuple[ApprovalNeed, ...] | None = None
+    """Whose approvals are asked for in the place of `approvals`, because the hold was escalated."""
+
+    @property
+    def asked(self) -> tuple[ApprovalNeed, ...]:
+        """Whose approvals are asked for now."""
+        return self.approvals if self.instead is None else self.instead
+
+    @property
+    def ends(self) -> tuple[HoldEnd, ...]:
+        """Of the rules that hold, when their holds end, the shortest first; none if it is no hold."""
+        if self.outcome is not Outcome.HOLD:
+            return ()
+        found = [result.end for result in self.deciding if result.end is not None]
+        return tuple(sorted(found, key=lambda end: (end.hours, end.rule)))
+
+    @property
+    def hold_hours(self) -> int | None:
+        """The shortest hours that a rule gives this hold before it is denied or others are asked; None if no rule does."""
+        return next((end.hours for end in self.ends), None)
+
+    def escalated(self, rules: Collection[str]) -> "PolicyDecision":
+        """Return the same decision, which asks those to whom `rules` escalate instead of those whom these rules asked first."""
+        applied = [result for result in self.results if result.verdict is Verdict.APPLIED]
+        return replace(
+            self,
+            instead=_needed(
+                result.end.to if result.end is not None and result.rule in rules else result.approvals for result in applied
+            ),
+        )
 
     @property
     def deciding(self) -> tuple[RuleResult, ...]:
@@ -163,6 +206,7 @@ def _judge(planned: PlannedRule, facts: Facts, groups: Groups, on: date | None) 
     return RuleResult(
         rule.id, rule.effect, verdict, contribution, rule.reason, rule.remedy, rule.cite, tuple(inputs), rule.approvals,
         rule.obligations if verdict is Verdict.APPLIED else (),
+        planned.end if verdict is Verdict.APPLIED else None,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ Spec:       docs/policy.md section "Explanations"; DESIGN promise P8
 
 from collections.abc import Iterator
 
-from carnet.approval import APPROVALS, Needs, united
+from carnet.approval import APPROVALS, Needs, described, united
 from carnet.decision import Obligation, Outcome, Reason
 from carnet.encoding import JsonValue
 from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
@@ -15,6 +15,7 @@ from carnet.messages import ReasonView
 from carnet.policy.evaluation import Input, PolicyDecision, RuleResult, Verdict
 from carnet.policy.facts import Supplier, supplier
 from carnet.policy.matching import Answer, describe, groups_of, shown
+from carnet.policy.rules import HoldEnd
 
 FACT_MISSING = "FACT-MISSING"
 FACT_TYPE = "FACT-TYPE"
@@ -32,6 +33,7 @@ def lines(decision: PolicyDecision) -> list[str]:
     for result in (*deciding, *(other for other in decision.results if other not in deciding)):
         said.extend(_about(result))
     said += [f"  approvals: {need.count} of role {need.role}" for need in decision.approvals]
+    said += [f"  {ending(end)}" for end in decision.ends]
     said += [f"  obligation: {_obligation(obligation)}" for obligation in decision.obligations]
     return said
 
@@ -62,11 +64,19 @@ def obligations(decision: PolicyDecision, floor: Needs | None = None) -> tuple[O
 
     `floor` is what the lane asks for beside the rules: the larger count of each role stands.
     """
-    needed = united({need.role: need.count for need in decision.approvals}, floor or {})
+    needed = united({need.role: need.count for need in decision.asked}, floor or {})
     if not needed:
         return decision.obligations[:REASONS_MAX]
     asked = Obligation(kind=APPROVALS, parameters=dict(needed))
     return (asked, *decision.obligations)[:REASONS_MAX]
+
+
+def ending(end: HoldEnd) -> str:
+    """Return what follows when nobody satisfies a hold, in words that do not depend on the time."""
+    if not end.to:
+        return f"after {end.hours} hours of waiting rule {end.rule} denies it"
+    others = described({need.role: need.count for need in end.to})
+    return f"after {end.hours} hours of waiting rule {end.rule} asks {others} instead, and after {2 * end.hours} it denies it"
 
 
 def _about(result: RuleResult) -> Iterator[str]:

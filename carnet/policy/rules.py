@@ -3,7 +3,8 @@
 A policy is all policy files of a site together. It is named by the digest of what it says, so two sites, an auditor and a
 replay years later mean the same thing by it; comments and layout do not count.
 
-Rules:      1. unknown members are refused  2. rule ids are unique over all files  3. only a hold asks for approvals
+Rules:      1. unknown members are refused  2. rule ids are unique over all files
+            3. only a hold asks for approvals, has hours, and says what follows when they are over
             4. the key is either released or not: nothing is quarantined at `release`
             5. what groups of jurisdictions say is part of what the policy says, if a rule names one
 Spec:       docs/policy.md
@@ -16,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from carnet.approval import APPROVALS
 from carnet.decision import Gate, Obligation, Outcome
@@ -40,6 +41,8 @@ UNCHANGED = "unchanged"
 """What stands for a rule's id in a decision at `recheck` that changes nothing."""
 
 _LAST_DAY = "9999-12-31"
+HOLD_HOURS_MAX = 8_760
+"""The longest that a rule may let a hold wait: a year."""
 
 Conditions = Annotated[dict[ShortText, Matcher], Field(max_length=32)]
 """Fact names and the matchers that must all say yes."""
@@ -75,6 +78,20 @@ class ApprovalNeed(WireModel):
     count: Annotated[int, Field(ge=1, le=9, strict=True)] = 1
 
 
+class HoldEnd(NamedTuple):
+    """When the hold of a rule ends, if nobody satisfied it, and what follows: those in `to` are asked, or it is denied."""
+
+    rule: str
+    hours: int
+    to: tuple[ApprovalNeed, ...] = ()
+    """Who is asked instead, for as many hours again; if nobody is, the hold is denied at once."""
+
+
+def _unless_deny(said: str | None) -> str | None:
+    """Leave out what is so anyway: a policy is named by what it says, not by how much of it."""
+    return None if said == "deny" else said
+
+
 class Rule(WireModel):
     """One rule: at these gates, when all of `when` hold and not all of `unless` do, this effect.
 
@@ -91,6 +108,17 @@ class Rule(WireModel):
     cite: Annotated[tuple[ShortText, ...], Field(max_length=32)] = ()
     obligations: Annotated[tuple[Obligation, ...], Field(max_length=REASONS_MAX)] = ()
     approvals: Annotated[tuple[ApprovalNeed, ...], Field(max_length=16)] = ()
+    hold_hours: Annotated[int, Field(ge=1, le=HOLD_HOURS_MAX, strict=True)] | None = None
+    """How long a delivery may wait in this hold; without it, as long as the site lets any wait."""
+    on_expiry: Annotated[Literal["deny", "escalate"] | None, AfterValidator(_unless_deny)] = None
+    """What follows: a denial unless it says `escalate`."""
+    escalate_to: Annotated[tuple[ApprovalNeed, ...], Field(min_length=1, max_length=16)] | None = None
+    """Whose approvals are asked for then, instead of `approvals`."""
+
+    @property
+    def end(self) -> HoldEnd | None:
+        """When its hold ends, if it says so."""
+        return None if self.hold_hours is None else HoldEnd(self.id, self.hold_hours, self.escalate_to or ())
 
     @property
     def exemptions(self) -> tuple[Conditions, ...]:
@@ -121,6 +149,19 @@ class Rule(WireModel):
             raise ValueError("nothing is quarantined at release: use hold or deny")
         if self.effect is not Outcome.ALLOW and self.remedy is None:
             raise ValueError("a rule that does not allow has a remedy: what would change the outcome")
+        return self
+
+    @model_validator(mode="after")
+    def _check_end(self) -> Self:
+        said = [name for name in ("hold_hours", "on_expiry", "escalate_to") if name in self.model_fields_set]
+        if said and self.effect is not Outcome.HOLD:
+            raise ValueError(f"only a rule with effect hold has {said[0]}")
+        if said and self.hold_hours is None:
+            raise ValueError(f"{said[0]} is for a hold that ends: say after how many hours in hold_hours")
+        if (self.on_expiry == "escalate") != (self.escalate_to is not None):
+            raise ValueError("on_expiry: escalate and escalate_to go together: who is asked after the first hours")
+        if self.escalate_to is not None and not self.approvals:
+            raise ValueError("escalate_to is for a hold that asks somebody first: name them in approvals")
         return self
 
 
@@ -187,6 +228,7 @@ class PlannedRule:
     when: tuple[PlannedCondition, ...]
     exemptions: tuple[tuple[PlannedCondition, ...], ...]
     obligations: tuple[tuple[bytes, Obligation], ...]
+    end: HoldEnd | None
 
 
 @dataclass(frozen=True)
@@ -248,6 +290,7 @@ def _plan(rule: Rule, file: PolicyFile) -> PlannedRule:
         _planned(rule.when),
         tuple(_planned(conditions) for conditions in rule.exemptions),
         tuple((obligation.encode(), obligation) for obligation in rule.obligations),
+        rule.end,
     )
 
 
