@@ -77,6 +77,7 @@ from gateway.telemetry.causes import current_cause
 from gateway.telemetry.logs import configure, get_logger
 from gateway.telemetry.metrics import Metrics
 from gateway.tell import Tell
+from gateway.terms import DeleteByTerms
 from gateway.transfers import Transfers
 from gateway.translog.log import TransparencyLog
 from gateway.trusting import Trust
@@ -297,6 +298,7 @@ def _handlers(services: Services, inbound: Inbound) -> dict[str, Handler]:
         "tell-decision": tell.decision,
         "review": Expire(services).review,
         "copy-log": LogCopies(services).run,
+        "delete-after": DeleteByTerms(services).run,
         "pass-on": passing.on,
         "pass-back": passing.back,
         "open-letters": opening.run,

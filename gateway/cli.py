@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import typer
 
 from carnet.flow.commandline import new_app, run
-from gateway.commands import agents, backups, care, doctor, keys, lanes, policy, site, store, trust, vouching
+from gateway.commands import agents, backups, care, doctor, duties, keys, lanes, policy, site, store, trust, vouching
 from gateway.commands.terminal import ENVIRONMENT_PREFIX, PROGRAM
 
 
@@ -16,7 +16,7 @@ def build_app() -> typer.Typer:
         "Run a Carnet site: the gateway between a jurisdiction and the lanes that leave it.",
         environment_prefix=ENVIRONMENT_PREFIX,
     )
-    for module in (site, agents, keys, lanes, trust, policy, vouching, care, store, backups, doctor):
+    for module in (site, agents, keys, lanes, trust, policy, vouching, duties, care, store, backups, doctor):
         module.add_commands(app)
     app.callback(invoke_without_command=False)(_root)
     return app

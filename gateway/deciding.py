@@ -19,7 +19,7 @@ from carnet.limits import REASONS_MAX, TEXT_CHARS_MAX
 from carnet.messages import DeclareRequest, ReasonView, SignedStep
 from carnet.policy import Assurance, Fact, Facts, Policy, PolicyDecision
 from carnet.policy.explanation import obligations, reason_views, reasons
-from carnet.policy.obligations import binding
+from carnet.policy.obligations import LEAVING, NO_ONWARD, binding
 from carnet.policy.replay import DecisionInputs, keep_inputs
 from carnet.release import site_recipient
 from carnet.statement import parse_model
@@ -33,6 +33,7 @@ from gateway.duties import make_duties, reviews_overdue
 from gateway.endorsing import lacking
 from gateway.ledger import used_without
 from gateway.obliging import Means, unmet
+from gateway.onward import REMEDY, onward_problem
 from gateway.policies import decide, gather_facts
 from gateway.ports import Transaction
 from gateway.records import TransferRecord
@@ -191,6 +192,9 @@ def _judge(
     if vouched.conflicts:
         remedy = "have one of the two corrected: the declaration with a new push, an attestation with a later edition"
         judgement = judgement.overruled(Outcome.HOLD, "facts-differ", "; ".join(vouched.conflicts)[:TEXT_CHARS_MAX], remedy)
+    onward = onward_problem(tx, artifact, destination) if gate in LEAVING and destination != services.site else None
+    if onward is not None:
+        judgement = judgement.overruled(Outcome.DENY, NO_ONWARD, onward[:TEXT_CHARS_MAX], REMEDY)
     if not judgement.is_open:
         return judgement
     lacks = unmet(tx, _means(services, bundle, policy, now.date()), binding(decision, Outcome.ALLOW), facts)

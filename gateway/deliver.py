@@ -20,6 +20,7 @@ from gateway.deciding import Judgement, judge_signer, judge_waybill, record_deci
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, JobRecord, TransferRecord
 from gateway.services import Services
+from gateway.terms import judge_terms, keep_terms
 from gateway.verifying import StoreFault, read_and_verify
 
 
@@ -63,6 +64,7 @@ class Deliver:
             judgement = judgement.overruled(Outcome.DENY, "integrity", wrong.problem, wrong.remedy)
         judgement = judge_order(tx, judgement, record, waybill)
         judgement = judge_signer(tx, self._services, judgement, transfer)
+        judgement = judge_terms(tx, self._services, judgement, transfer)
         record_decision(tx, self._services, judgement, record, destination=self._services.site)
         state = step(DESTINATION, record.state, EVENTS_OF_OUTCOME["receipt"][judgement.outcome])
         tx.save_transfer(
@@ -128,6 +130,7 @@ def make_visible(tx: Transaction, services: Services, record: TransferRecord, wa
             "receipt": receipt,
         },
     )
+    keep_terms(tx, services, record)
 
 
 def sign_receipt(tx: Transaction, services: Services, record: TransferRecord, kind: ReceiptKind, decision: str | None) -> str:

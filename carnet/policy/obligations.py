@@ -111,7 +111,8 @@ class Kind:
 
 
 _EVERY: Final = frozenset(Gate)
-_LEAVING: Final = frozenset({Gate.OFFER, Gate.RELEASE})
+LEAVING: Final = frozenset({Gate.OFFER, Gate.RELEASE})
+"""Where something leaves a site."""
 NO_PREFETCH: Final = "no-prefetch"
 """The obligation of an offer that waits until the release would be allowed: no ciphertext goes ahead of its key."""
 SUITE: Final = "suite"
@@ -127,10 +128,10 @@ KINDS: Final[dict[str, Kind]] = {
         frozenset({Gate.OFFER}), Parameters, Nature.CONDITION, "nothing is sent before the release would be allowed"
     ),
     SUITE: Kind(
-        _LEAVING, Suite, Nature.CONDITION, "`fips: true`: every suite of the lane is of a module validated under FIPS 140-3"
+        LEAVING, Suite, Nature.CONDITION, "`fips: true`: every suite of the lane is of a module validated under FIPS 140-3"
     ),
     CUSTODY: Kind(
-        _LEAVING,
+        LEAVING,
         Custody,
         Nature.CONDITION,
         "`sites`, `regions`: nobody else than these sites, or sites in these regions, has a key",

@@ -29,6 +29,8 @@ CODES: Final[dict[str, str]] = {
     "D-SUITE": "the lanes of this site name suites that this version has",
     "D-JOBS": "background work gets done",
     "D-DELIVERY": "no delivery waits",
+    "D-DUTY": "nothing that policy asks people for is late",
+    "D-COPIES": "copies of decisions in other regions are written",
     "D-RESTORED": "the site did not come out of a backup unseen by its peers",
     "D-SERVES": "the site is served, and answers at its address",
     "D-PROCESS": "the serving process writes no core dump and no file that others may read",

@@ -16,6 +16,7 @@ from carnet.trust import TrustBundle
 from gateway.catalog.migrate import require_own_rows
 from gateway.catalog.wholeness import damage_of
 from gateway.doctor.findings import Finding, fail, failed, ok, warn
+from gateway.doctor.obliged import examine_copies, examine_duties
 from gateway.endorsing import lacking
 from gateway.expiries import expiries
 from gateway.offline import OfflineSite, open_store, row_seal
@@ -81,7 +82,9 @@ async def examine_state(site: OfflineSite, *, runs: bool) -> AsyncIterator[Findi
         yield finding
     for finding in _expiry(site, runs=runs):
         yield finding
-    for finding in await site.catalog.read(lambda tx: [*_jobs(tx, runs=runs), *_deliveries(tx)]):
+    for finding in await site.catalog.read(
+        lambda tx: [*_jobs(tx, runs=runs), *_deliveries(tx), *examine_duties(tx), examine_copies(tx)]
+    ):
         yield finding
 
 

@@ -1,0 +1,27 @@
+"""No onward sending: which artifacts came here on the terms that they go to no other site, told by their digest.
+
+It outlives the artifact: what was deleted here, and comes back from a pull or a build, is the same artifact still.
+
+Spec:       docs/policy.md section "Obligations"
+"""
+
+from typing import Final
+
+from carnet.identifiers import Digest, SiteName, TransferId
+from gateway.ports import Transaction
+
+_ONWARD: Final = "no-onward/"
+REMEDY: Final = "ask its origin to send it there"
+
+
+def forbid_onward(tx: Transaction, artifact: Digest, transfer: TransferId) -> None:
+    """Let the artifact go no further from here, by the terms of `transfer`."""
+    tx.put_site_document(_ONWARD + artifact, transfer.encode("ascii"))
+
+
+def onward_problem(tx: Transaction, artifact: str | None, destination: SiteName) -> str | None:
+    """Return why the artifact may not go on to `destination`, or None if nothing forbids it."""
+    kept = None if artifact is None else tx.site_document(_ONWARD + artifact)
+    if kept is None:
+        return None
+    return f"it came here with transfer {kept.decode('ascii')} on the terms that it goes to no other site, such as {destination}"
