@@ -1,0 +1,435 @@
+"""Obligations at a border: conditions hold, copies are written, destinations keep to terms, people sign what they did."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.push import Wait
+from carnet.checkpoint import log_origin
+from carnet.entries import EntryType
+from carnet.errors import Conflict, NotAuthorised, Refused
+from carnet.flow.commandline import run
+from carnet.fulfilment import Fulfilment
+from carnet.identifiers import SiteName, TransferId
+from carnet.keys import encode_private_key
+from carnet.messages import TransferView
+from carnet.policy.replay import DecisionInputs
+from carnet.proof import EntryProof, verify_entry_proof
+from carnet.statement import parse_model
+from carnet.timestamps import format_time
+from gateway.cli import build_app
+from gateway.copying import copies_due
+from gateway.doctor.obliged import examine_copies, examine_duties
+from gateway.duties import KeptDuty, all_duties, fulfil, open_duties
+from gateway.obliging import BEHIND
+from gateway.offline import open_site
+from tests.crossing.officers import KEYS, appoint_both, approve
+from tests.crossing.sites import LiveSite, World, know_each_other
+from tests.promises.border import verified_log
+from tests.promises.kills import noise
+
+ALLOW = """
+apiVersion: carnet/policy/v1
+metadata: {{id: {site}, version: 1, owner: the tests}}
+rules:
+  - id: all
+    at: [offer, release, receipt]
+    effect: allow
+    reason: in order
+    obligations: [{obligations}]
+"""
+HOLD = """
+  - id: two
+    at: [release]
+    effect: hold
+    reason: somebody decides
+    remedy: they approve
+    approvals: [{role: security}]
+"""
+
+
+def policy(site: str, *obligations: str) -> str:
+    return ALLOW.format(site=site, obligations=", ".join(obligations))
+
+
+def one(kind: str, parameters: str = "") -> str:
+    return f"{{kind: {kind}, parameters: {{{parameters}}}}}"
+
+
+@pytest.fixture
+async def border(cold_world: World) -> World:
+    await appoint_both(cold_world, floor=())
+    cold_world.eu.set_policy(policy("eu"))
+    return cold_world
+
+
+async def push(world: World, tmp_path: Path, number: int = 1, **changes) -> TransferView:
+    source = noise(tmp_path / f"{number}", 3000, number)
+    return (await world.push(f"file:{source}", f"eu:app:v{number}", **changes)).view
+
+
+def place(site: LiveSite, region: str, directory: Path, mode: str = "full") -> None:
+    with (site.directory / "gateway.toml").open("a") as settings:
+        settings.write(f'[[copies]]\nregion = "{region}"\ndirectory = "{directory}"\nmode = "{mode}"\n')
+
+
+async def duties(site: LiveSite) -> list[KeptDuty]:
+    async with open_site(site.directory) as opened:
+        return await opened.catalog.read(all_duties)
+
+
+@pytest.mark.parametrize(
+    ("obligation", "words"),
+    [
+        (one("suite", "fips: true"), "FIPS 140-3"),
+        (one("custody", "sites: [us]"), "eu would hold a key"),
+        (one("custody", "regions: [US, FR]"), "eu would hold a key"),
+        (one("log-copy", "region: FR, mode: full"), "a copy of the record in FR, and this site has no place"),
+        (one("log-copy", "region: DE, mode: full"), "a copy of the record in DE, and this site has no place"),
+        (one("log-copy", "region: FR, mode: hash"), "the hashes of the record in FR"),
+    ],
+)
+async def test_what_a_site_cannot_meet_holds_what_its_policy_would_allow(border, tmp_path, obligation, words):
+    border.us.set_policy(policy("us", obligation))
+    await border.start()
+
+    view = await push(border, tmp_path)
+
+    assert view.deliveries[0].state == "offer-hold"
+    [reason] = view.deliveries[0].reasons
+    assert (reason.rule, words in reason.text) == ("obligation", True)
+    assert border.eu.stored() == []
+
+
+@pytest.mark.parametrize(
+    "obligation",
+    [
+        one("custody", "sites: [us, eu]"),
+        one("custody", "sites: [us], regions: [EU]"),
+        one("log-copy", "region: US, mode: full"),
+        one("log-copy", "region: EU, mode: hash"),
+        one("retain", "years: 10"),
+    ],
+)
+async def test_what_a_site_meets_by_itself_holds_nothing(border, tmp_path, obligation):
+    border.us.set_policy(policy("us", obligation))
+    await border.start()
+
+    assert (await push(border, tmp_path)).deliveries[0].state == "delivered"
+
+
+async def test_persons_are_not_asked_to_approve_what_the_site_could_not_carry_out(border, tmp_path):
+    text = policy("us", one("custody", "sites: [us]")).replace("at: [offer, release, receipt]", "at: [release]") + HOLD
+    border.us.set_policy(text + "  - {id: go, at: [offer], effect: allow, reason: ciphertext may go}\n")
+    await border.start()
+
+    view = await push(border, tmp_path)
+
+    assert view.deliveries[0].state == "release-hold"
+    assert view.deliveries[0].approvals is None
+    assert [reason.rule for reason in view.deliveries[0].reasons] == ["obligation"]
+
+
+async def test_each_decision_is_copied_to_the_region_that_the_policy_names_and_can_be_checked_there(border, tmp_path):
+    far, hashes = tmp_path / "far", tmp_path / "hashes"
+    place(border.us, "FR", far)
+    place(border.us, "JP", hashes, "hash")
+    border.us.set_policy(policy("us", one("log-copy", "region: FR, mode: full"), one("log-copy", "region: JP, mode: hash")))
+    await border.start()
+
+    view = await push(border, tmp_path)
+    await written(border.us)
+
+    assert view.deliveries[0].state == "delivered"
+    [offer, release] = [json.loads(path.read_bytes()) for path in sorted((far / "us").iterdir())]
+    bundle = await bundle_of(border.us)
+    key, origin = bundle.site(SiteName("us")).signing_key, log_origin(bundle.trust_domain, SiteName("us"))
+    for copy, kind in ((offer, EntryType.DECISION_OFFER), (release, EntryType.DECISION_RELEASE)):
+        proof = parse_model(EntryProof, copy["proof"])
+        entry = verify_entry_proof(proof, log_origin=origin, key=key)
+        entry.require(kind, {"transfer": str(view.transfer)})
+        inputs = parse_model(DecisionInputs, copy["inputs"])
+        assert inputs.gate.value in kind.value
+        assert copy["decision"]["payloadType"] == "application/vnd.carnet.decision.v1+json"
+    for path in (hashes / "us").iterdir():
+        assert set(json.loads(path.read_bytes())) == {"site", "region", "mode", "proof"}
+    assert len(list((hashes / "us").iterdir())) == 2
+
+
+async def test_copies_that_cannot_be_written_are_behind_and_after_a_while_hold_what_asks_for_more(border, tmp_path):
+    far = tmp_path / "far"
+    far.write_text("no directory")
+    place(border.us, "FR", far)
+    border.us.set_policy(policy("us", one("log-copy", "region: FR, mode: full")))
+    await border.start()
+    assert (await push(border, tmp_path)).deliveries[0].state == "delivered"
+    await until_behind(border.us)
+    async with open_site(border.us.directory) as opened:
+        assert (await opened.catalog.read(examine_copies)).severity.value == "fail"
+        early = format_time(datetime.now(UTC) - timedelta(minutes=16))
+        await opened.catalog.write(lambda tx: tx.put_site_document(BEHIND, early.encode()))
+
+    held = await push(border, tmp_path, 2)
+    far.unlink()
+    await border.us.stop()
+    await border.us.start()
+    await written(border.us)
+    await know_each_other(border)
+    third = await push(border, tmp_path, 3)
+
+    assert held.deliveries[0].state == "offer-hold"
+    assert "could not be written since" in held.deliveries[0].reasons[0].text
+    assert third.deliveries[0].state == "delivered"
+    await written(border.us)
+    assert len(list((far / "us").iterdir())) >= 4
+
+
+async def test_what_came_on_the_terms_of_no_onward_sending_goes_nowhere_else_even_after_it_was_deleted(border, tmp_path):
+    border.us.set_policy(policy("us", one("no-onward")))
+    border.eu.set_policy(policy("eu"))
+    await border.start()
+    view = await push(border, tmp_path)
+
+    async with open_site(border.eu.directory) as opened:
+        from gateway.onward import onward_problem
+
+        problem = await opened.catalog.read(lambda tx: onward_problem(tx, view.digest, SiteName("us")))
+        other = await opened.catalog.read(lambda tx: onward_problem(tx, f"sha256:{0:064}", SiteName("us")))
+
+    assert view.deliveries[0].state == "delivered"
+    assert problem is not None
+    assert view.transfer in problem
+    assert other is None
+
+
+async def test_a_destination_deletes_for_itself_when_the_terms_say_so_and_proves_it(border, tmp_path):
+    border.us.set_policy(policy("us", one("delete-after", "days: 7")))
+    border.eu.set_policy(policy("eu", one("delete-after", "days: 9")))
+    await border.start()
+    view = await push(border, tmp_path)
+    delivered = datetime.now(UTC)
+    async with open_site(border.eu.directory) as opened:
+
+        def bring_forward(tx):
+            kept = tx.document(view.transfer, "delete-at").decode()
+            tx.put_document(view.transfer, "delete-at", format_time(datetime.now(UTC)).encode())
+            tx.queue_job("delete-after", view.transfer)
+            return kept
+
+        at = await opened.catalog.write(bring_forward)
+
+    ended = await border.until(
+        view.transfer, lambda one: one.deliveries[0].recall is not None and one.deliveries[0].recall.receipt
+    )
+
+    assert abs((datetime.fromisoformat(at) - delivered) - timedelta(days=7)) < timedelta(minutes=2)
+    assert ended.deliveries[0].state == "recalled"
+    assert ended.deliveries[0].recall.cause == "expired"
+    assert "delete-after" in ended.deliveries[0].recall.reason
+    assert border.eu.stored() == []
+    assert ended.state == "admitted"
+    with pytest.raises(Refused, match="E-RECALLED"):
+        await border.pull(border.eu, "app:v1", f"file:{tmp_path / 'late'}")
+
+
+async def test_nothing_is_deleted_before_its_time(border, tmp_path):
+    border.us.set_policy(policy("us", one("delete-after", "days: 7")))
+    await border.start()
+    view = await push(border, tmp_path)
+    async with open_site(border.eu.directory) as opened:
+        await opened.catalog.write(lambda tx: tx.queue_job("delete-after", view.transfer))
+        async with asyncio.timeout(30):
+            while await opened.catalog.read(lambda tx: tx.next_job_due(["delete-after"])) < datetime.now(UTC) + timedelta(days=6):
+                await asyncio.sleep(0.02)
+
+    assert (await border.show(view.transfer)).deliveries[0].state == "delivered"
+
+
+async def test_duties_wait_for_a_person_of_the_role_and_close_by_their_signature(border, tmp_path):
+    notify = one("notify", "role: security, within_h: 1")
+    border.us.set_policy(policy("us", notify, one("report", "channel: cra-art-14, within_h: 24")))
+    await border.start()
+    view = await push(border, tmp_path)
+
+    found = await duties(border.us)
+
+    assert [(duty.kind, duty.words, duty.transfer) for duty in found] == [
+        ("notify", "notify by security", view.transfer),
+        ("report", "report to cra-art-14 by anybody", view.transfer),
+    ]
+    notice, report = found
+    await refuse(border.us, notice, "carol", "export-control", NotAuthorised, "the duty is for security")
+    await refuse(border.us, notice, "carol", "security", NotAuthorised, "does not hold the role")
+    await refuse(border.us, notice, "mallory", "security", NotAuthorised, "nobody called mallory", key="bob")
+    await refuse(border.us, notice, "bob", "security", Conflict, "of site eu", site="eu")
+    await refuse(border.us, notice, "bob", "security", Conflict, "the duty was made at", at="2020-01-01T00:00:00Z")
+    await close(border.us, notice, "bob", "security")
+    await close(border.us, report, "carol", "export-control")
+    await refuse(border.us, notice, "bob", "security", Conflict, "done already")
+    async with open_site(border.us.directory) as opened:
+        assert await opened.catalog.read(lambda tx: list(open_duties(tx))) == []
+    await border.us.stop()
+    entries = await verified_log(border.us)
+    assert (entries[EntryType.DUTY_MADE], entries[EntryType.DUTY_DONE]) == (2, 2)
+
+
+async def test_who_approved_or_asked_for_a_transfer_does_not_review_it(border, tmp_path):
+    border.us.set_policy(policy("us", one("review", "role: security, within_h: 72")) + HOLD)
+    await border.start()
+    view = await push(border, tmp_path, initiator="ada@example", wait=Wait.RECEIVED)
+    await border.until(view.transfer, lambda one: one.deliveries[0].state == "release-hold")
+    await approve(border, view.transfer, "bob", "security")
+    await border.until(view.transfer, lambda one: one.deliveries[0].state == "delivered")
+    [review] = await duties(border.us)
+
+    await refuse(border.us, review, "bob", "security", NotAuthorised, "had a part")
+    await refuse(border.us, review, "ada", "security", NotAuthorised, "had a part")
+    await close(border.us, review, "olga", "security")
+
+
+async def test_a_duty_of_what_a_permit_asks_is_not_made_for_what_was_not_allowed(border, tmp_path):
+    border.us.set_policy(
+        policy("us", one("review", "role: security, within_h: 72"))
+        + "  - {id: no, at: [offer], effect: hold, reason: wait, remedy: wait, obligations: ["
+        + one("notify", "role: security, within_h: 1")
+        + "]}\n"
+    )
+    await border.start()
+
+    view = await push(border, tmp_path)
+
+    assert view.deliveries[0].state == "offer-hold"
+    assert [duty.kind for duty in await duties(border.us)] == ["notify"]
+
+
+async def test_a_late_review_holds_the_next_release_of_the_lane_where_policy_asks_and_doctor_tells(border, tmp_path):
+    late = """
+  - id: reviews-first
+    at: [release]
+    when: {lane.reviews_overdue: {min: 1}}
+    effect: hold
+    reason: an earlier release has not been reviewed
+    remedy: review it
+"""
+    border.us.set_policy(policy("us", one("review", "role: security, within_h: 72")) + late)
+    await border.start()
+    first = await push(border, tmp_path, 1)
+    [review] = await duties(border.us)
+    await make_late(border.us, review)
+
+    second = await push(border, tmp_path, 2)
+    async with open_site(border.us.directory) as opened:
+        findings = await opened.catalog.read(lambda tx: list(examine_duties(tx)))
+    await close(border.us, (await duties(border.us))[0], "olga", "security")
+    third = await push(border, tmp_path, 3)
+
+    assert (first.deliveries[0].state, second.deliveries[0].state) == ("delivered", "release-hold")
+    assert second.deliveries[0].reasons[0].rule == "reviews-first"
+    assert findings[0].severity.value == "fail"
+    assert third.deliveries[0].state == "delivered"
+
+
+async def test_a_duty_is_listed_signed_and_closed_by_commands(border, tmp_path, capsys):
+    border.us.set_policy(policy("us", one("notify", "role: security, within_h: 1")))
+    await border.start()
+    await push(border, tmp_path)
+    [duty] = await duties(border.us)
+    key = tmp_path / "bob.key"
+    key.write_text(encode_private_key(KEYS["bob"]))
+    key.chmod(0o600)
+
+    assert duty.id in await command(capsys, "duty", "list", str(border.us.directory))
+    signing = (
+        "duty",
+        "sign",
+        duty.id,
+        "--site",
+        "us",
+        "--as",
+        "bob:security",
+        "--note",
+        "told the others",
+        "--key",
+        str(key),
+    )
+    (tmp_path / "signed").write_text(await command(capsys, *signing))
+    assert "is done, by bob" in await command(capsys, "duty", "done", str(border.us.directory), str(tmp_path / "signed"))
+    assert "no duty is open" in await command(capsys, "duty", "list", str(border.us.directory))
+    assert "by bob: told the others" in await command(capsys, "duty", "list", str(border.us.directory), "--all")
+
+
+async def test_what_is_retained_is_there_when_everything_else_has_gone(border, tmp_path):
+    border.us.set_policy(policy("us", one("retain", "years: 10")))
+    await border.start()
+    view = await push(border, tmp_path)
+    from tests.crossing.test_recall import NAME, recalled
+
+    await recalled(border, NAME)
+
+    for site, gates in ((border.us, ("offer", "release")), (border.eu, ("receipt",))):
+        async with open_site(site.directory) as opened:
+            kept = await opened.catalog.read(lambda tx: tx.documents(TransferId(view.transfer), "decision"))
+        for gate in gates:
+            assert f"decision/{gate}/eu" in kept
+            assert f"decision-inputs/{gate}/eu" in kept
+
+
+async def command(capsys, *arguments: str) -> str:
+    status = await asyncio.to_thread(run, build_app(), "carnet-gateway", list(arguments))
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    return said.out
+
+
+async def bundle_of(site: LiveSite):
+    async with open_site(site.directory) as opened:
+        return opened.trust.state().current
+
+
+async def written(site: LiveSite) -> None:
+    async with open_site(site.directory) as opened, asyncio.timeout(60):
+        while await opened.catalog.read(copies_due) != (0, None):
+            await asyncio.sleep(0.02)
+
+
+async def until_behind(site: LiveSite) -> None:
+    async with open_site(site.directory) as opened, asyncio.timeout(60):
+        while (await opened.catalog.read(copies_due))[1] is None:
+            await asyncio.sleep(0.02)
+
+
+async def make_late(site: LiveSite, duty: KeptDuty) -> None:
+    """Let a duty have been due an hour ago."""
+    from dataclasses import replace
+
+    from gateway import duties as module
+
+    async with open_site(site.directory) as opened:
+
+        def change(tx):
+            past = replace(duty, due=format_time(datetime.now(UTC) - timedelta(hours=1)))
+            tx.delete_site_document(f"duty-open/{duty.due}/{duty.id}")
+            tx.put_site_document(f"duty-open/{past.due}/{duty.id}", duty.id.encode())
+            module._keep(tx, past)
+
+        await opened.catalog.write(change)
+
+
+def signed(duty: KeptDuty, person: str, role: str, *, key: str = "", **changes):
+    fields = {"site": "us", "duty": duty.id, "person": person, "role": role, "note": "done", "at": format_time(datetime.now(UTC))}
+    return Fulfilment.model_validate(fields | changes).sign(KEYS[key or person])
+
+
+async def close(at_site: LiveSite, duty: KeptDuty, person: str, role: str, **changes) -> None:
+    envelope = signed(duty, person, role, **changes)
+    async with open_site(at_site.directory) as opened:
+        bundle, now = opened.trust.state().current, datetime.now(UTC)
+        await opened.catalog.write(lambda tx: fulfil(tx, at_site.name, envelope, bundle, now=now, revoked=frozenset()))
+
+
+async def refuse(at_site: LiveSite, duty: KeptDuty, person: str, role: str, error, words: str, **changes) -> None:
+    with pytest.raises(error, match=words):
+        await close(at_site, duty, person, role, **changes)
