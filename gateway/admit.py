@@ -13,6 +13,7 @@ from carnet.entries import EntryType
 from carnet.errors import IntegrityError, PeerError
 from carnet.identifiers import SegmentId, TransferId
 from carnet.messages import ReasonView
+from carnet.recall import RecallCause
 from carnet.transfer import DELIVERY, EVENTS_OF_OUTCOME, ORIGIN, may, step
 from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
@@ -23,6 +24,7 @@ from gateway.deciding import Judgement, judge_signer, judge_waybill, record_deci
 from gateway.deliver import judge_order, make_visible
 from gateway.forward import parse_delivery_key
 from gateway.ports import Transaction
+from gateway.recall_signing import announce
 from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
 from gateway.verifying import StoreFault, read_and_verify, read_sealed
@@ -112,7 +114,7 @@ class Admit:
         judgement = judge_waybill(tx, services, bundle, gate, waybill, destination=destination)
         at_home = gate is Gate.RECEIPT
         if not may(DELIVERY, delivery.state, "deliver" if at_home else "offer-allow"):
-            return judgement
+            return _as_decided(judgement, delivery)
         if at_home:
             judgement = judge_signer(tx, services, judge_order(tx, judgement, record, waybill), record.id)
             judgement = judge_recalled_bases(tx, judgement, record.id, destination)
@@ -130,12 +132,23 @@ class Admit:
             segments=record.segments,
         )
         tx.save_delivery(saved)
-        queue_review(tx, services, saved)
+        queue_review(tx, services, saved, judgement)
         if state == "sending":
             tx.queue_job("forward", f"{record.id}/{destination}")
+        elif state == "offer-deny":
+            reason = judgement.views[0].text
+            announce(tx, services, record, cause=RecallCause.DENIED, reason=reason, deliveries=[saved])
         elif state == "delivered":
             make_visible(tx, services, record, waybill)
         return judgement
+
+
+def _as_decided(judgement: Judgement, delivery: DeliveryRecord) -> Judgement:
+    """Return the judgement as it stands about a delivery that was denied before: it does not keep its transfer waiting."""
+    if delivery.outcome != Outcome.DENY:
+        return judgement
+    extra = tuple(ReasonView.model_validate(row) for row in delivery.reasons)
+    return replace(judgement, outcome=Outcome.DENY, extra=extra)
 
 
 def _begin(tx: Transaction, transfer: TransferId) -> TransferRecord | None:

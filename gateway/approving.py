@@ -26,13 +26,16 @@ from carnet.approval import (
 from carnet.decision import Decision, Gate, Outcome
 from carnet.envelope import Envelope
 from carnet.identifiers import SiteName, TransferId
+from carnet.limits import TEXT_CHARS_MAX
 from carnet.messages import ApprovalsView, GivenView, NeedView, ReasonView, SignedStep
+from carnet.policy.holding import HoldTime
 from carnet.policy.obligations import NO_PREFETCH
 from carnet.timestamps import parse_time
 from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
 from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, draft_decision, judge_signer, judge_waybill, record_decision
+from gateway.hold_rule import HOLDS, escalations, judge_hold_end, keep_beginning, said_of_end
 from gateway.ledger import credit, debit, rests_on_licence
 from gateway.mode_rule import judge_mode
 from gateway.ports import Transaction
@@ -65,8 +68,8 @@ def judge_delivery(
     tx: Transaction, services: Services, bundle: TrustBundle, asked: Judgement, record: TransferRecord, destination: SiteName
 ) -> Judgement:
     """Return what is decided about a delivery at `offer` or `release`, where policy judged `asked`."""
-    asked = _judge_licence(asked)
-    judgement = judge_signer(tx, services, _judge_approvals(tx, services, bundle, asked, record, destination), record.id)
+    asked, time = judge_hold_end(tx, services, _judge_licence(asked), record, destination)
+    judgement = judge_signer(tx, services, _judge_approvals(tx, services, bundle, asked, record, destination, time), record.id)
     judgement = judge_mode(tx, bundle, judge_recalled_bases(tx, judgement, record.id, destination), record)
     forbids = any(one.kind == NO_PREFETCH for one in asked.decision.obligations)
     if asked.gate is not Gate.OFFER or judgement.outcome is not Outcome.ALLOW or not forbids:
@@ -84,6 +87,7 @@ def record_delivery(
     if gate is Gate.RELEASE:
         _keep_ledger(tx, judgement, record, destination)
     key = recipient_key(tx, services, record.id, gate, destination)
+    keep_beginning(tx, services, judgement, record, destination)
     index = record_decision(tx, services, judgement, record, destination=destination, recipient_key=key)
     hold, place = documents.hold_name(gate, destination), documents.hold_index_name(gate, destination)
     if judgement.asks:
@@ -92,6 +96,7 @@ def record_delivery(
     elif judgement.outcome is not Outcome.ALLOW:
         tx.delete_document(record.id, hold)
         tx.delete_document(record.id, place)
+        tx.delete_document(record.id, documents.hold_begun_name(gate, destination))
 
 
 def _judge_licence(asked: Judgement) -> Judgement:
@@ -154,13 +159,17 @@ def open_hold(tx: Transaction, services: Services, delivery: DeliveryRecord) -> 
     return None
 
 
-def queue_review(tx: Transaction, services: Services, delivery: DeliveryRecord) -> None:
-    """If a delivery waits for persons, let it be looked at when the request that is open ends, and when nobody came in time."""
-    if delivery.state not in _WAITING or delivery.outcome is Outcome.ALLOW:
+def queue_review(tx: Transaction, services: Services, delivery: DeliveryRecord, judgement: Judgement | None = None) -> None:
+    """If a delivery waits, let it be looked at when the request that is open ends, and when nobody came in time.
+
+    Also when that ends which the hold, just judged, rests on: the hours that a rule gives it, for one.
+    """
+    if delivery.state not in _WAITING or delivery.outcome == Outcome.ALLOW:
         return
     hold = open_hold(tx, services, delivery)
     ends = [delivery.state_at + timedelta(hours=services.bounds.hold_hours)] if delivery.state in HOLDS else []
     ends += [] if hold is None else [parse_time(hold.decision.not_after)]
+    ends += [] if judgement is None or judgement.until is None else [judgement.until]
     if ends:
         delay_s = max(0.0, (min(ends) - tx.now).total_seconds())
         tx.queue_job("review", f"{delivery.transfer}/{delivery.destination}", delay_s=delay_s)
@@ -220,14 +229,18 @@ def approvals_view(tx: Transaction, services: Services, delivery: DeliveryRecord
     )
 
 
-HOLDS = frozenset({"offer-hold", "release-hold"})
-"""States of a delivery that waits for a person, a fact or a date."""
 _WAITING = HOLDS | {"released"}
 """`released`: the approvals ended after a sending of the key was begun, and before the destination took it."""
 
 
 def _judge_approvals(
-    tx: Transaction, services: Services, bundle: TrustBundle, asked: Judgement, record: TransferRecord, destination: SiteName
+    tx: Transaction,
+    services: Services,
+    bundle: TrustBundle,
+    asked: Judgement,
+    record: TransferRecord,
+    destination: SiteName,
+    time: HoldTime,
 ) -> Judgement:
     """Return `asked` with the floor of the lane and the approvals there are (rules 1 and 2)."""
     floor = bundle.lane(record.lane, record.origin).release_floor if asked.gate is Gate.RELEASE else None
@@ -238,7 +251,7 @@ def _judge_approvals(
     is_open = judgement.outcome is Outcome.ALLOW or judgement.decision.is_satisfiable
     if not judgement.needed or not is_open or judgement.extra:
         return judgement
-    hold = _as_hold(judgement, bundle, record, destination)
+    hold = _as_hold(judgement, bundle, record, destination, time)
     kept = _same_hold(tx, services, hold, record, destination)
     if kept is None:
         return hold
@@ -254,17 +267,23 @@ def _judge_approvals(
     return replace(judgement, outcome=Outcome.ALLOW, extra=(reason,), until=until)
 
 
-def _as_hold(judgement: Judgement, bundle: TrustBundle, record: TransferRecord, destination: SiteName) -> Judgement:
-    """Return the hold that asks for approvals; its words depend on policy and trust only, not on who has answered yet."""
+def _as_hold(
+    judgement: Judgement, bundle: TrustBundle, record: TransferRecord, destination: SiteName, time: HoldTime
+) -> Judgement:
+    """Return the hold that asks for approvals; its words depend on policy and trust, not on who has answered yet.
+
+    They change once when the hold is escalated, which makes another request of it.
+    """
     from_floor = judgement.outcome is Outcome.ALLOW
     asks = f"lane {record.lane} asks for" if from_floor else "policy asks for"
     reason = ReasonView(
         rule="release-floor" if from_floor else "approvals",
         outcome=Outcome.HOLD.value,
-        text=f"{asks} approval: {described(judgement.needed)}, by different people",
+        text=f"{asks} approval: {described(judgement.needed)}, by different people{said_of_end(judgement)}"[:TEXT_CHARS_MAX],
         remedy=f"each of them runs: carnet approve {record.id} --to {destination} ({_holders(judgement, bundle)})",
     )
-    return replace(judgement, outcome=Outcome.HOLD, extra=(reason, *(() if from_floor else judgement.views)), asks=True)
+    also = () if from_floor else (*escalations(time), *judgement.views)
+    return replace(judgement, outcome=Outcome.HOLD, extra=(reason, *also), asks=True)
 
 
 def _holders(judgement: Judgement, bundle: TrustBundle) -> str:
@@ -315,8 +334,9 @@ def _judge_both(
     first = next(iter(_refusals(release)), None)
     if first is None:
         return offer
-    text = f"nothing is sent before its release is allowed: {first.text}"
-    return offer.overruled(release.outcome, NO_PREFETCH, text, first.remedy)
+    text = f"nothing is sent before its release is allowed: {first.text}"[:TEXT_CHARS_MAX]
+    ends = [one for one in (offer.until, release.until) if one is not None]
+    return replace(offer.overruled(release.outcome, NO_PREFETCH, text, first.remedy), until=min(ends, default=None))
 
 
 def _refusals(judgement: Judgement) -> Iterator[ReasonView]:

@@ -68,7 +68,7 @@ class Judgement:
     @property
     def needed(self) -> dict[str, int]:
         """The approvals asked for, by role."""
-        return united({need.role: need.count for need in self.decision.approvals}, self.floor)
+        return united({need.role: need.count for need in self.decision.asked}, self.floor)
 
     @property
     def policy(self) -> Digest:

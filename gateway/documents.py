@@ -65,6 +65,11 @@ def hold_index_name(gate: str, party: str) -> str:
     return f"hold-index/{gate}/{party}"
 
 
+def hold_begun_name(gate: str, party: str) -> str:
+    """Return the name under which it is kept when that hold began to wait, if rules of the policy end it."""
+    return f"hold-begun/{gate}/{party}"
+
+
 def approval_name(request: Digest, person: str) -> str:
     """Return the name of a person's approval of a request: there is at most one. Without a person, the prefix of them all."""
     return f"{APPROVAL}{request}/{person}"

@@ -1,7 +1,8 @@
 """Ends what ran out of time: transfers never committed, deliveries never made, holds that nobody satisfied.
 
 An unfinished transfer has the hours that the site gives it, a committed one until its waybill ends, a hold the hours that the
-site gives to holds. What only it needed is removed, and a destination that may hold ciphertext is sent a recall.
+site gives to holds. What only it needed is removed, and a destination that may hold ciphertext is sent a recall. The hours that a
+rule gives its hold end it by a decision (`hold_rule`), which is asked for here.
 """
 
 from dataclasses import replace
@@ -15,8 +16,9 @@ from carnet.identifiers import SegmentId
 from carnet.messages import ReasonView
 from carnet.recall import RecallCause
 from carnet.transfer import DELIVERY, MACHINES, is_ended, may, step
-from gateway.approving import HOLDS, decide_again, open_hold, queue_review
+from gateway.approving import decide_again, open_hold, queue_review
 from gateway.forward import parse_delivery_key
+from gateway.hold_rule import HOLDS
 from gateway.ledger import credit
 from gateway.passages.ending import end_overdue
 from gateway.ports import Transaction
@@ -60,9 +62,13 @@ class Expire:
     async def review(self, job: JobRecord) -> None:
         """Handle a `review` job, for `<transfer>/<destination>`: a delivery has waited for persons for a while.
 
-        If it waited as long as a hold may, it expires; if the request that was open has ended, it is decided again, which makes
-        the next one.
+        If it waited as long as the site lets any wait, it expires. If the request that was open has ended, or the hours of a rule
+        are over, it is decided again, which makes the next request or a denial.
+
+        Raises:
+            Held: E-CLOCK: a clock that cannot be right ends nothing.
         """
+        self._services.trust.require_clock()
         transfer, destination = parse_delivery_key(job.key)
         services = self._services
 
@@ -77,7 +83,8 @@ class Expire:
 
     def _look(self, tx: Transaction, record: TransferRecord, delivery: DeliveryRecord) -> list[SegmentId]:
         services, hours = self._services, self._services.bounds.hold_hours
-        if delivery.state in HOLDS and tx.now >= delivery.state_at + timedelta(hours=hours):
+        now = services.trust.floor.judged(tx.now)
+        if delivery.state in HOLDS and now >= delivery.state_at + timedelta(hours=hours):
             why = f"nobody satisfied the hold within {hours} hours"
             remedy = "push again, and have those ready who are asked; the site sets limits.hold_hours"
             reason = ReasonView(rule="hold-expired", outcome=Outcome.HOLD.value, text=why, remedy=remedy)

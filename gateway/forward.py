@@ -88,7 +88,7 @@ class Forward:
                     delivery, state=state, state_at=tx.now, outcome=judgement.outcome, reasons=judgement.reason_rows()
                 )
                 tx.save_delivery(saved)
-                queue_review(tx, services, saved)
+                queue_review(tx, services, saved, judgement)
                 if state == "offer-deny":
                     reason = judgement.views[0].text
                     announce(tx, services, load.record, cause=RecallCause.DENIED, reason=reason, deliveries=[saved])

@@ -77,7 +77,7 @@ class Release:
                 error=None,
             )
             tx.save_delivery(saved)
-            queue_review(tx, self._services, saved)
+            queue_review(tx, self._services, saved, judgement)
             if state == "released" and judgement.outcome is Outcome.ALLOW:
                 tx.queue_job("send-key", key)
                 return True

@@ -24,10 +24,8 @@ class HoldTime:
     """What has become of a hold: denied by the rule `over`, or waiting until `next`, for those to whom `escalated` rules turn."""
 
     over: HoldEnd | None = None
-    escalated: tuple[HoldEnd, ...] = ()
-    """The rules whose first hours are over, in the order in which they were."""
-    since: datetime | None = None
-    """When the last of them escalated."""
+    escalated: tuple[tuple[datetime, HoldEnd], ...] = ()
+    """Since when which rules ask others, the first to do so first."""
     next: datetime | None = None
     """When others are asked, or it is denied; None if no rule gives hours, or it is denied."""
 
@@ -46,9 +44,7 @@ def hold_time(ends: Iterable[HoldEnd], begun: datetime, now: datetime) -> HoldTi
     over = min((one for one in denials if one[0] <= now), key=lambda one: (one[0], one[1].rule), default=None)
     if over is not None:
         return HoldTime(over=over[1])
-    past = [one for one in turns if one[0] <= now]
     return HoldTime(
-        escalated=tuple(end for _, end in past),
-        since=past[-1][0] if past else None,
+        escalated=tuple(one for one in turns if one[0] <= now),
         next=min((moment for moment, _ in (*turns, *denials) if moment > now), default=None),
     )

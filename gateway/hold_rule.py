@@ -1,0 +1,124 @@
+"""The hold rule: what follows when nobody satisfied a hold within the hours that rules of the policy give it.
+
+Hours count from when the delivery began to wait at its gate. When they are over it is denied, or others are asked and what was
+approved before is void; that is a decision like any other, signed and logged. A clock that cannot be right ends nothing.
+
+Rules:      1. a hold ends by the time alone: a site that was down decides, when it is back, as if it had been there
+            2. a request for approvals ends no later than the hours of its hold, so nobody's approval counts after them
+            3. a hold that is satisfied is over; one that comes after it has its hours anew
+Spec:       docs/policy.md section "When a hold ends"
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from carnet.approval import described
+from carnet.decision import Decision, Gate, Outcome
+from carnet.identifiers import SiteName
+from carnet.limits import TEXT_CHARS_MAX
+from carnet.messages import ReasonView
+from carnet.policy.explanation import ending
+from carnet.policy.holding import HoldTime, hold_time
+from carnet.policy.rules import HoldEnd
+from carnet.timestamps import format_time, parse_time
+from gateway import documents
+from gateway.deciding import Judgement
+from gateway.ports import Transaction
+from gateway.records import TransferRecord
+from gateway.services import Services
+
+HOLDS = frozenset({"offer-hold", "release-hold"})
+"""States of a delivery that waits for a person, a fact or a date."""
+
+
+def judge_hold_end(
+    tx: Transaction, services: Services, asked: Judgement, record: TransferRecord, destination: SiteName
+) -> tuple[Judgement, HoldTime]:
+    """Return `asked` after the hours that its rules give a hold, and what has become of the hold by them.
+
+    Raises:
+        Held: E-CLOCK if the hours are over by a clock that cannot be right.
+    """
+    ends = asked.decision.ends
+    if asked.outcome is not Outcome.HOLD or not ends:
+        return asked, HoldTime()
+    now = services.trust.floor.judged(tx.now)
+    waits = _waits_since(tx, record, destination)
+    time = hold_time(ends, waits or _kept_beginning(tx, asked.gate, record, destination, now) or now, now)
+    if waits is None and time.over is not None:
+        time = hold_time(ends, now, now)  # (3)
+    if time.is_due:
+        services.trust.require_clock()
+    if time.over is not None:
+        remedy = "push it again, and have those ready who are asked; whoever owns the policy sets hold_hours"
+        return asked.overruled(Outcome.DENY, "hold-expired", _said(time.over), remedy), time
+    if time.escalated:
+        asked = replace(asked, decision=asked.decision.escalated({end.rule for _, end in time.escalated}))
+    return replace(asked, until=_earlier(asked.until, time.next)), time
+
+
+def keep_beginning(
+    tx: Transaction, services: Services, judgement: Judgement, record: TransferRecord, destination: SiteName
+) -> None:
+    """Keep when a hold that asks for approvals began, if rules end it; before its decision is recorded.
+
+    Under `no-prefetch` people are asked about a release while the delivery waits at its offer; who they are is still known when
+    it comes to be released.
+    """
+    if judgement.asks and judgement.decision.ends:
+        now = services.trust.floor.judged(tx.now)
+        kept = _kept_beginning(tx, judgement.gate, record, destination, now)
+        begun = _waits_since(tx, record, destination) or kept or now
+        name = documents.hold_begun_name(judgement.gate, destination)
+        tx.put_document(record.id, name, format_time(begun).encode("ascii"))
+
+
+def said_of_end(judgement: Judgement) -> str:
+    """Return what follows when nobody satisfies a hold; it is the same as long as policy is."""
+    return "".join(f"; {ending(end)}" for end in judgement.decision.ends)
+
+
+def escalations(time: HoldTime) -> tuple[ReasonView, ...]:
+    """Return the reasons that say that a hold was escalated, since when and to whom."""
+    return tuple(
+        ReasonView(
+            rule="hold-escalated",
+            outcome=Outcome.HOLD.value,
+            text=f"nobody satisfied the hold within {end.hours} hours: since {format_time(since)} rule {end.rule} asks "
+            f"{_those(end)} instead"[:TEXT_CHARS_MAX],
+            remedy="they run carnet approve; what was signed before that counts no more",
+        )
+        for since, end in time.escalated
+    )
+
+
+def _said(end: HoldEnd) -> str:
+    """Return why a hold is over."""
+    if not end.to:
+        return f"nobody satisfied the hold within the {end.hours} hours that rule {end.rule} gives it"
+    text = f"nobody satisfied the hold within {2 * end.hours} hours; for the last {end.hours} rule {end.rule} asked {_those(end)}"
+    return text[:TEXT_CHARS_MAX]
+
+
+def _those(end: HoldEnd) -> str:
+    return described({need.role: need.count for need in end.to})
+
+
+def _waits_since(tx: Transaction, record: TransferRecord, destination: SiteName) -> datetime | None:
+    """Return since when the delivery waits in a hold; None if it does not."""
+    waiting = (one for one in tx.deliveries(record.id) if one.destination == destination and one.state in HOLDS)
+    return next((one.state_at for one in waiting), None)
+
+
+def _kept_beginning(tx: Transaction, gate: Gate, record: TransferRecord, destination: SiteName, now: datetime) -> datetime | None:
+    """Return when the kept hold began, as long as approvals of it count."""
+    body = tx.document(record.id, documents.hold_name(gate, destination))
+    begun = tx.document(record.id, documents.hold_begun_name(gate, destination))
+    if body is None or begun is None:
+        return None
+    hold = Decision.read_unverified(documents.read_envelope(body))
+    return parse_time(begun.decode("ascii")) if now < parse_time(hold.not_after) else None
+
+
+def _earlier(first: datetime | None, second: datetime | None) -> datetime | None:
+    return min((one for one in (first, second) if one is not None), default=None)
