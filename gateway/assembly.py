@@ -71,6 +71,7 @@ from gateway.route import Routes
 from gateway.services import Bounds, Services
 from gateway.settings import GatewaySettings, parse_address
 from gateway.sitedir import SitePaths, forget_restored, is_restored, load_authority
+from gateway.storage.copies import write_copy
 from gateway.storage.local import LocalBlobStore
 from gateway.telemetry import events
 from gateway.telemetry.causes import current_cause
@@ -136,7 +137,6 @@ async def serve(
         await log.start()
         trust = Trust(catalog, log, clock, settings.site)
         await trust.refresh()
-        policies = PolicyBook(paths.policy)
         remembered = Remembered(settings.site, log, keyring.signing.public)
         metrics = Metrics()
         peers = Peers(trust, settings.site, clock, lambda site: _peer_client(settings, paths, site, metrics), remembered)
@@ -150,7 +150,7 @@ async def serve(
             keyring=keyring,
             clock=clock,
             trust=trust,
-            policies=policies,
+            policies=PolicyBook(paths.policy),
             access=Access(),
             peer=peers.client,
             courier=DirectCourier(peers.client, store),
@@ -297,7 +297,7 @@ def _handlers(services: Services, inbound: Inbound) -> dict[str, Handler]:
         "tell-delivered": tell.delivered,
         "tell-decision": tell.decision,
         "review": Expire(services).review,
-        "copy-log": LogCopies(services).run,
+        "copy-log": LogCopies(services, write_copy).run,
         "delete-after": DeleteByTerms(services).run,
         "pass-on": passing.on,
         "pass-back": passing.back,

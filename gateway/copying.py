@@ -11,13 +11,13 @@ Spec:       docs/policy.md section "Obligations"; DESIGN section 9
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from carnet.decision import Obligation
 from carnet.encoding import JsonValue, canonical, parse_object
-from carnet.errors import CallerError, CarnetError, InternalError
+from carnet.errors import CallerError, CarnetError
 from carnet.limits import STATEMENT_BYTES_MAX
 from carnet.policy import Facts
 from carnet.policy.obligations import LOG_COPY, LogCopy, read_obligation
@@ -28,7 +28,6 @@ from gateway.ports import Transaction
 from gateway.records import JobRecord
 from gateway.services import Services
 from gateway.settings import CopyPlace
-from gateway.storage.durable import SyncFailure, make_directory, write_durable
 
 KIND: Final = "copy-log"
 _ALL: Final = "all"
@@ -66,9 +65,10 @@ def queue_copies(
 class LogCopies:
     """Handles `copy-log` jobs: writes every copy that is put down, oldest first."""
 
-    def __init__(self, services: Services) -> None:
-        """Use the site's services."""
+    def __init__(self, services: Services, write: Callable[[Path, bytes], None]) -> None:
+        """Use the site's services; `write` puts bytes durably under a path, and blocks."""
         self._services = services
+        self._write = write
 
     async def run(self, _job: JobRecord) -> None:
         """Write what is due; what cannot be written is tried again, and it is kept since when."""
@@ -90,7 +90,7 @@ class LogCopies:
         site: dict[str, JsonValue] = {"site": services.site, "region": place.region, "mode": asked.mode, "proof": proof.to_json()}
         kept = {key: said[key] for key in ("decision", "inputs") if key in said}
         path = place.directory / services.site / f"{index:012d}-{asked.mode}.json"
-        await asyncio.to_thread(_write, path, canonical(site | kept))
+        await asyncio.to_thread(self._write, path, canonical(site | kept))
         await services.catalog.write(lambda tx: tx.delete_site_document(name))
 
     def _place(self, asked: LogCopy) -> CopyPlace:
@@ -110,15 +110,6 @@ def copies_due(tx: Transaction) -> tuple[int, str | None]:
     """Return how many copies are not written yet, at most 10 000, and since when none could be."""
     since = tx.site_document(BEHIND)
     return len(tx.site_documents(_DUE)), None if since is None else since.decode("ascii")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write one copy, durable. Blocks. A disk that fails there is no reason for the site to end."""
-    try:
-        make_directory(path.parent)
-        write_durable(path, data)
-    except SyncFailure as failure:
-        raise InternalError("E-DISK", f"a copy in {path.parent} could not be made durable: {failure.problem}") from None
 
 
 def _mark_behind(tx: Transaction) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from agent.push import Wait
+from agent.session import open_session
 from carnet.checkpoint import log_origin
 from carnet.entries import EntryType
 from carnet.errors import Conflict, NotAuthorised, Refused
 from carnet.flow.commandline import run
 from carnet.fulfilment import Fulfilment
-from carnet.identifiers import SiteName, TransferId
+from carnet.identifiers import LaneName, Repository, SiteName, Tag, TransferId
 from carnet.keys import encode_private_key
 from carnet.messages import TransferView
 from carnet.policy.replay import DecisionInputs
@@ -26,8 +27,9 @@ from gateway.doctor.obliged import examine_copies, examine_duties
 from gateway.duties import KeptDuty, all_duties, fulfil, open_duties
 from gateway.obliging import BEHIND
 from gateway.offline import open_site
-from tests.crossing.officers import KEYS, appoint_both, approve
-from tests.crossing.sites import LiveSite, World, know_each_other
+from gateway.proposals import Change, parse_lane, propose, sign_proposal, unsigned
+from tests.crossing.officers import KEYS, ROOT_KEY, appoint_both, approve
+from tests.crossing.sites import LiveSite, World, know_each_other, push_in
 from tests.promises.border import verified_log
 from tests.promises.kills import noise
 
@@ -188,21 +190,28 @@ async def test_copies_that_cannot_be_written_are_behind_and_after_a_while_hold_w
 
 
 async def test_what_came_on_the_terms_of_no_onward_sending_goes_nowhere_else_even_after_it_was_deleted(border, tmp_path):
+    for site in border.sites:
+        async with open_site(site.directory) as opened:
+            change = Change(lanes=(parse_lane("eu-us=eu:us"),))
+            bundle = propose(opened.trust.current(), change, datetime.now(UTC))
+            await opened.trust.import_bundle(sign_proposal(unsigned(bundle), ROOT_KEY).encode(), root_fingerprint=None)
     border.us.set_policy(policy("us", one("no-onward")))
-    border.eu.set_policy(policy("eu"))
     await border.start()
     view = await push(border, tmp_path)
+    onward = {"lane": LaneName("eu-us"), "destinations": (SiteName("us"),)}
 
-    async with open_site(border.eu.directory) as opened:
-        from gateway.onward import onward_problem
+    async with open_session(border.eu.agent) as session:
+        first = await push_in(session, f"file:{tmp_path / '1'}", "us:again:v1", **onward)
+        await session.client.delete_artifact(Repository("app"), Tag("v1"))
+        second = await push_in(session, f"file:{tmp_path / '1'}", "us:again:v2", **onward)
+        await push_in(session, f"file:{tmp_path / '1'}", "here:v1")
+        other = await push_in(session, f"file:{noise(tmp_path / 'other', 3000, 9)}", "us:other:v1", **onward)
 
-        problem = await opened.catalog.read(lambda tx: onward_problem(tx, view.digest, SiteName("us")))
-        other = await opened.catalog.read(lambda tx: onward_problem(tx, f"sha256:{0:064}", SiteName("us")))
-
-    assert view.deliveries[0].state == "delivered"
-    assert problem is not None
-    assert view.transfer in problem
-    assert other is None
+    assert view.deliveries[0].state == other.view.deliveries[0].state == "delivered"
+    for denied in (first, second):
+        [delivery] = denied.view.deliveries
+        assert (delivery.state, delivery.reasons[0].rule) == ("offer-deny", "no-onward")
+        assert f"came here with transfer {view.transfer} on the terms" in delivery.reasons[0].text
 
 
 async def test_a_destination_deletes_for_itself_when_the_terms_say_so_and_proves_it(border, tmp_path):

@@ -117,6 +117,16 @@ def _supplied(facts: ModuleType, name: str) -> str:
     return f"{by} or people" if by == "sender" and facts.is_attestable(name) else by
 
 
+def policy_obligations() -> str:
+    """Return the kinds of obligations that rules may ask for."""
+    known = importlib.import_module("carnet.policy.obligations")
+    rows = [
+        f"| `{name}` | {', '.join(sorted(kind.gates))} | {_cell(kind.meaning)} | {kind.nature.value} |"
+        for name, kind in known.KINDS.items()
+    ]
+    return "\n".join(["| kind | gates | what | who sees to it |", "|---|---|---|---|", *rows])
+
+
 def policy_groups() -> str:
     """Return the groups of jurisdictions that come with this version."""
     known = importlib.import_module("gateway.geography").shipped_groups()
@@ -140,6 +150,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/operations.md", "gateway-commands"): gateway_commands,
     ("docs/policy.md", "policy-facts"): policy_facts,
     ("docs/policy.md", "policy-groups"): policy_groups,
+    ("docs/policy.md", "policy-obligations"): policy_obligations,
     ("docs/protocol.md", "paths"): protocol_parts.path_table,
     ("docs/protocol.md", "messages"): protocol_parts.message_examples,
     ("docs/protocol.md", "problem"): protocol_parts.problem_example,
