@@ -57,6 +57,11 @@ def uses(tx: Transaction, licence: str) -> list[Use]:
     return sorted(found, key=lambda one: (one.at, one.transfer, one.destination))
 
 
+def releases_counted(tx: Transaction) -> int:
+    """Return how many releases all licences together count, credited ones left out."""
+    return sum(int(json.loads(body)["quantity"]) for body in tx.site_documents(_TOTAL).values())
+
+
 def rests_on_licence(decision: PolicyDecision) -> bool:
     """Tell whether a rule asked for a licence and was satisfied: conditions, or one alternative, that all hold and name one."""
     return any(

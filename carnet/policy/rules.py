@@ -273,6 +273,14 @@ class Policy:
         """The names of all facts that a rule asks about."""
         return frozenset(name for file in self.files for rule in file.rules for name, _ in rule.conditions)
 
+    @cached_property
+    def groups_named(self) -> tuple[str, ...]:
+        """The groups of jurisdictions that a rule names."""
+        found = {
+            name for file in self.files for rule in file.rules for _, matcher in rule.conditions for name in groups_of(matcher)
+        }
+        return tuple(sorted(found))
+
     def rules_at(self, gate: Gate) -> tuple[PlannedRule, ...]:
         """Return the rules for `gate`, by id, ready to be asked."""
         return self._by_gate[gate]

@@ -2,9 +2,12 @@
 
 import stat
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from carnet.errors import CallerError, CarnetError
+from carnet.policy import Policy
 from gateway.doctor.findings import Finding, fail, failed, ok, warn
 from gateway.keyring import FileKeyring
 from gateway.policies import PolicyBook
@@ -14,13 +17,16 @@ from gateway.sitedir import SitePaths, is_restored, load_authority
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MIB = 1 << 20
+_SOON: Final = timedelta(days=30)
+_NO_END: Final = "9999-12-31"
+_REVIEW: Final = "ask its owner to review it and put a later edition in its place, then: kill -HUP of the server"
 
 
 def examine_files(settings: GatewaySettings, paths: SitePaths) -> Iterator[Finding]:
     """Yield the findings. Blocks."""
     yield from _modes(paths)
     yield _keys(settings, paths)
-    yield _policy(paths)
+    yield from _policy(paths)
     yield _disk(settings, paths)
     if is_restored(paths):
         yield warn(
@@ -65,12 +71,26 @@ def _keys(settings: GatewaySettings, paths: SitePaths) -> Finding:
     return ok("D-KEYS", f"signing key {keyring.signing.public.keyid}, KEM keys {', '.join(map(str, keyring.kem_numbers()))}")
 
 
-def _policy(paths: SitePaths) -> Finding:
+def _policy(paths: SitePaths) -> Iterator[Finding]:
     try:
         book = PolicyBook(paths.policy)
     except CallerError as error:
-        return failed("D-POLICY", error, f"carnet-gateway policy check {_first_policy(paths.policy)}")
-    return ok("D-POLICY", f"policy {book.digest}")
+        yield failed("D-POLICY", error, f"carnet-gateway policy check {_first_policy(paths.policy)}")
+        return
+    yield ok("D-POLICY", f"policy {book.digest}")
+    today = datetime.now(UTC).date()
+    now, soon = _out_of_force(book.policy, today), _out_of_force(book.policy, today + _SOON)
+    if now:
+        yield fail("D-POLICY", f"{now} cannot be relied upon today: what rests on it is held", _REVIEW, status=3)
+    elif soon:
+        yield warn("D-POLICY", f"{soon} cannot be relied upon in {_SOON.days} days", _REVIEW)
+
+
+def _out_of_force(policy: Policy, on: date) -> str:
+    """Return the files of the policy, and those of groups that its rules name, that do not count on a day."""
+    ended = [one.metadata for one in policy.files if (one.metadata.effective_until or _NO_END) < on.isoformat()]
+    groups = policy.groups.outdated(policy.groups_named, on)
+    return ", ".join([*(f"policy {one.id}" for one in ended), *(f"groups {name}" for name in groups)])
 
 
 def _first_policy(directory: Path) -> Path:

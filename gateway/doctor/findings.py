@@ -28,6 +28,7 @@ CODES: Final[dict[str, str]] = {
     "D-EXPIRY": "certificates, KEM keys, trust bundle and revocation sets do not end soon",
     "D-SUITE": "the lanes of this site name suites that this version has",
     "D-JOBS": "background work gets done",
+    "D-LEDGER": "licences count the releases that the log has",
     "D-DELIVERY": "no delivery waits",
     "D-DUTY": "nothing that policy asks people for is late",
     "D-COPIES": "copies of decisions in other regions are written",

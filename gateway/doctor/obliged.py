@@ -34,7 +34,5 @@ def examine_copies(tx: Transaction) -> Finding:
     count, since = copies_due(tx)
     if since is not None:
         said = f"{count} copies of decisions could not be written since {since}"
-        return fail(
-            "D-COPIES", said, "see that the directories of [[copies]] can be written", status=5
-        )
+        return fail("D-COPIES", said, "see that the directories of [[copies]] can be written", status=5)
     return ok("D-COPIES", f"{count} wait to be written")

@@ -15,6 +15,7 @@ from carnet.timestamps import format_time
 from carnet.trust import TrustBundle
 from gateway.catalog.migrate import require_own_rows
 from gateway.catalog.wholeness import damage_of
+from gateway.doctor.accounts import examine_ledger
 from gateway.doctor.findings import Finding, fail, failed, ok, warn
 from gateway.doctor.obliged import examine_copies, examine_duties
 from gateway.endorsing import lacking
@@ -83,7 +84,7 @@ async def examine_state(site: OfflineSite, *, runs: bool) -> AsyncIterator[Findi
     for finding in _expiry(site, runs=runs):
         yield finding
     for finding in await site.catalog.read(
-        lambda tx: [*_jobs(tx, runs=runs), *_deliveries(tx), *examine_duties(tx), examine_copies(tx)]
+        lambda tx: [*_jobs(tx, runs=runs), *_deliveries(tx), *examine_duties(tx), examine_copies(tx), examine_ledger(tx)]
     ):
         yield finding
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gateway.doctor.examining import examine
 from gateway.doctor.findings import CODES, Finding, Severity, exit_status
 from gateway.offline import open_site
 from tests.attacks.parties import noise
-from tests.crossing.sites import LiveSite, World
+from tests.crossing.sites import POLICIES, LiveSite, World
 
 
 def not_ok(findings: list[Finding]) -> dict[str, Finding]:
@@ -95,6 +96,23 @@ async def test_keys_that_others_may_read_and_policies_that_do_not_load_end_with_
     assert trouble["D-KEYS"].severity is Severity.FAIL
     assert trouble["D-POLICY"].fix.startswith("carnet-gateway policy check ")
     assert exit_status(list(trouble.values())) == 2
+
+
+async def test_policies_and_lists_that_end_are_told_before_and_after(world: World) -> None:
+    await world.us.stop()
+    head, _, rules = POLICIES["us"].partition("rules:")
+    today, said = datetime.now(UTC).date(), []
+    for days in (400, 20, -1):
+        last = f"metadata: {{id: us, version: 1, owner: the tests, effective_until: {today + timedelta(days=days)}}}"
+        world.us.set_policy(head.replace("metadata: {id: us, version: 1, owner: the tests}", last) + "rules:" + rules)
+        found = [one for one in await examined(world.us) if one.code == "D-POLICY"]
+        said.append((found[-1].severity.value, found[-1].said, found[-1].status))
+
+    assert said[0][0] == "ok"
+    assert said[1:] == [
+        ("warn", "policy us cannot be relied upon in 30 days", 0),
+        ("fail", "policy us cannot be relied upon today: what rests on it is held", 3),
+    ]
 
 
 async def test_an_at_rest_key_of_another_site_is_found(world: World, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import yaml
 from agent.push import Wait
 from carnet.attestation import Attestation
 from carnet.entries import EntryType
-from carnet.errors import CallerError, Conflict
+from carnet.errors import CallerError, Conflict, Held, Refused
 from carnet.flow.commandline import run
 from carnet.identifiers import SiteName
 from carnet.keys import encode_private_key
@@ -20,6 +20,7 @@ from carnet.policy import Assurance, Fact, combine, parse_policy
 from carnet.timestamps import format_time
 from carnet.waybill import Declarations
 from gateway.cli import build_app
+from gateway.doctor.accounts import examine_ledger
 from gateway.ledger import total_used
 from gateway.offline import open_site
 from gateway.replaying import replay_transfer
@@ -278,6 +279,50 @@ async def test_what_the_sender_and_a_person_say_differently_is_held_whatever_the
     assert "export.number: waybill and attestation class, edition 1, by carol say different things" in delivery.reasons[0].text
 
 
+async def test_nobody_approves_what_rests_on_facts_that_contradict_each_other(border: World, tmp_path: Path):
+    border.us.set_policy(POLICY + WAITS.replace("[release]", "[offer]"))
+    said = {"about": {"repository": "app"}, "facts": {"export.number": "5E002"}}
+    await keep(border.us, attestation(id="class", **said))
+    await border.start()
+    [delivery] = (await push(border, noise(tmp_path / "a", 1000), "v1")).view.deliveries
+
+    assert (delivery.state, [one.rule for one in delivery.reasons]) == ("offer-hold", ["facts-differ"])
+    assert delivery.approvals is None
+
+
+async def test_a_pull_that_rests_on_a_word_ends_with_it(border: World, tmp_path: Path):
+    """At eu only those may pull who are authorised, whom carol names for a time."""
+    border.us.set_policy(OR_A_USER)
+    border.eu.set_policy(POLICY.partition("  - id: needs")[0].replace("{id: us", "{id: eu") + FOR_THE_NAMED)
+    who = {"about": {"site": "eu"}, "facts": {"recipient.groups": ["trusted-user"]}}
+    await keep(border.us, attestation())
+    await border.start()
+    await push(border, noise(tmp_path / "a", 1000), "v1", licence=None)
+    with pytest.raises(Held, match=r"recipient.groups is not known.*E-HELD"):
+        await border.pull(border.eu, "app:v1", f"file:{tmp_path / 'early'}")
+
+    await keep(border.eu, attestation(**who))
+    await border.pull(border.eu, "app:v1", f"file:{tmp_path / 'out'}")
+    await keep(border.eu, attestation(edition=2, **who | {"facts": {"recipient.groups": ["somebody-else"]}}))
+    with pytest.raises(Refused, match=r"only who is authorised.*rule named"):
+        await border.pull(border.eu, "app:v1", f"file:{tmp_path / 'late'}")
+
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "a").read_bytes()
+
+
+async def test_a_ledger_that_was_set_back_is_found_by_doctor(border: World, tmp_path: Path):
+    await keep(border.us, licence())
+    await border.start()
+    await push(border, noise(tmp_path / "a", 1000), "v1")
+    async with open_site(border.us.directory) as opened:
+        before = await opened.catalog.read(examine_ledger)
+        await opened.catalog.write(lambda tx: tx.delete_site_document("licence-total/TAA-7"))
+        after = await opened.catalog.read(examine_ledger)
+
+    assert (before.severity.value, after.severity.value, after.status) == ("ok", "fail", 6)
+    assert after.said == "0 releases are counted upon licences, the log has 1"
+
+
 async def test_the_decision_names_the_licence_and_comes_out_the_same_again(border: World, tmp_path: Path):
     await keep(border.us, licence())
     await border.start()
@@ -310,6 +355,14 @@ async def test_an_edition_that_was_replaced_or_withdrawn_does_not_come_back(bord
 
 WAITS = """
   - {id: look, at: [release], effect: hold, reason: look first, remedy: look, approvals: [{role: security}]}
+"""
+FOR_THE_NAMED = """
+  - id: named
+    at: [release]
+    unless: [{recipient.groups: trusted-user}, {recipient.kind: gateway}]
+    effect: deny
+    reason: only who is authorised may pull
+    remedy: ask carol
 """
 
 

@@ -24,6 +24,7 @@ metadata: {id: open, version: 1, owner: root on this gateway}
 rules:
   - {id: all, at: [offer, release, receipt], effect: allow, reason: whatever}
 """
+OFFER = "  - {id: seen, at: [offer], effect: hold, reason: look, remedy: look, approvals: [{role: security}]}\n"
 
 
 async def name_owners(world: World, *names: str) -> None:
@@ -102,6 +103,16 @@ async def test_a_policy_swapped_between_offer_and_release_lets_no_key_go(owned: 
     view = await owned.until(held.transfer, lambda one: one.deliveries[0].reasons[0].rule == "policy-unsigned")
 
     assert view.deliveries[0].state == "release-hold"
+
+
+async def test_approvals_do_not_make_a_policy_count_that_its_owners_did_not_sign(owned: World, tmp_path: Path):
+    """Root asks one friend where the owners ask two: what the friend says releases nothing."""
+    owned.us.set_policy(OPEN + OFFER)
+    await owned.start()
+    [delivery] = (await push(owned, tmp_path)).deliveries
+
+    assert (delivery.state, [one.rule for one in delivery.reasons]) == ("offer-hold", ["policy-unsigned"])
+    assert delivery.approvals is None
 
 
 async def test_a_bundle_cannot_name_one_owner_alone(owned: World):

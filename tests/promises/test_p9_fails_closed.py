@@ -24,6 +24,24 @@ NEEDS = """
     effect: allow
     reason: only with a fact that nobody gave
 """
+BARRED = """
+apiVersion: carnet/groups/v1
+id: barred
+effective_from: 2026-01-01
+effective_until: {until}
+source: the tests
+reviewed_by: the tests
+reviewed_on: 2026-01-01
+groups: {{BARRED: {{title: the barred, members: [{{code: KP}}]}}}}
+"""
+NOT_TO_THE_BARRED = """
+  - id: not-to-the-barred
+    at: [{gate}]
+    when: {{destination.jurisdiction: {{group: BARRED}}}}
+    effect: deny
+    reason: they are barred
+    remedy: there is none
+"""
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
@@ -138,6 +156,29 @@ async def test_a_fact_that_nobody_gave_holds_at_each_gate_and_is_named(
     assert "data.categories" in words
     if gate == "offer":
         assert cold_border.eu.stored() == []
+
+
+@pytest.mark.parametrize(("site", "gate"), [("us", "offer"), ("us", "release"), ("eu", "receipt")])
+async def test_a_file_of_groups_that_is_out_of_date_holds_at_each_gate_and_is_named(
+    cold_border: Border, tmp_path: Path, site: str, gate: str
+) -> None:
+    """The list says who must not get it; as long as nobody has looked at it again, nobody is known not to be on it."""
+    live: LiveSite = getattr(cold_border, site)
+    live.set_policy(POLICIES[site] + NOT_TO_THE_BARRED.format(gate=gate))
+    own = live.paths.policy / "groups"
+    own.mkdir()
+    own.joinpath("barred.yaml").write_text(BARRED.format(until="2026-01-31"))
+    await cold_border.start()
+
+    words = await held_words(cold_border, noise(tmp_path / "a", 50_000))
+    assert "GROUPS-OUT-OF-DATE: BARRED cannot be relied upon today" in words, words
+    if gate == "offer":
+        assert cold_border.eu.stored() == []
+
+    await live.stop()
+    own.joinpath("barred.yaml").write_text(BARRED.format(until="2999-12-31"))
+    await live.start()
+    await arrives(cold_border, noise(tmp_path / "b", 50_000, 2), tmp_path / "out")
 
 
 @pytest.mark.parametrize("site", ["us", "eu"])
