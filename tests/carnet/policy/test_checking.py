@@ -66,6 +66,19 @@ def test_a_question_that_the_facts_type_cannot_answer_is_an_error(condition):
         "when: {artifact.kind: []}",
         "effect: hold, approvals: [{role: legal, count: 0}]",
         "obligations: [{kind: approvals, parameters: {legal: 1}}]",
+        "hold_hours: 24",
+        "effect: deny, on_expiry: deny",
+        "effect: hold, hold_hours: 0",
+        "effect: hold, hold_hours: 8761",
+        "effect: hold, hold_hours: '24'",
+        "effect: hold, on_expiry: deny",
+        "effect: hold, hold_hours: 24, on_expiry: allow",
+        "effect: hold, hold_hours: 24, approvals: [{role: legal}], on_expiry: escalate",
+        "effect: hold, hold_hours: 24, approvals: [{role: legal}], escalate_to: [{role: director}]",
+        "effect: hold, hold_hours: 24, approvals: [{role: legal}], on_expiry: deny, escalate_to: [{role: director}]",
+        "effect: hold, hold_hours: 24, on_expiry: escalate, escalate_to: [{role: director}]",
+        "effect: hold, hold_hours: 24, approvals: [{role: legal}], on_expiry: escalate, escalate_to: []",
+        "effect: hold, approvals: [{role: legal}], on_expiry: escalate, escalate_to: [{role: director}]",
     ],
 )
 def test_a_rule_of_another_shape_is_an_error(text):
@@ -100,6 +113,37 @@ def test_approvals_at_receipt_are_a_warning():
     assert "line 5: warning: rule r1 names approvals at receipt, where nobody is asked: the hold waits" in said(
         ALLOW_ALL, rule(text)
     )
+
+
+TURNS = "effect: hold, approvals: [{role: legal, count: 2}, {role: cfo}], hold_hours: 24, on_expiry: escalate"
+
+
+def test_what_is_wrong_with_the_hours_of_a_hold_is_said():
+    (finding,) = said(ALLOW_ALL, rule("effect: hold, on_expiry: deny"))
+
+    assert finding == "line 5: error: rules.1: on_expiry is for a hold that ends: say after how many hours in hold_hours"
+
+
+@pytest.mark.parametrize("text", ["effect: hold, hold_hours: 72", f"{TURNS}, escalate_to: [{{role: director}}]"])
+def test_hours_of_a_hold_are_sound(text):
+    assert said(ALLOW_ALL, rule(text)) == []
+
+
+def test_hours_where_they_are_not_counted_are_a_warning():
+    assert said(ALLOW_ALL, rule("at: [offer, receipt], effect: hold, hold_hours: 72")) == [
+        "line 5: warning: rule r1 gives hold_hours at receipt, where they are not counted"
+    ]
+
+
+@pytest.mark.parametrize("others", ["{role: legal, count: 2}", "{role: legal}, {role: cfo}"])
+def test_to_escalate_to_nobody_who_is_not_asked_before_is_a_warning(others):
+    assert said(ALLOW_ALL, rule(f"{TURNS}, escalate_to: [{others}]")) == [
+        "line 5: warning: rule r1 escalates to nobody whom it does not ask before: name another role, or more people of one"
+    ]
+
+
+def test_to_escalate_to_more_people_of_a_role_is_sound():
+    assert said(ALLOW_ALL, rule(f"{TURNS}, escalate_to: [{{role: legal, count: 3}}]")) == []
 
 
 def test_a_rule_below_a_denial_that_always_applies_is_a_warning():
