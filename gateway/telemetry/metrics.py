@@ -44,6 +44,8 @@ class Metrics:
         self.jobs_failing = self._gauge("carnet_jobs_failing", "Background work that has failed at least once.", "kind")
         self.job_attempts = self._gauge("carnet_job_attempts_max", "Most attempts at one piece of background work.", "kind")
         self.job_lateness = self._gauge("carnet_job_lateness_seconds", "How long the oldest piece has been due.", "kind")
+        self.duties = self._gauge("carnet_duties", "What policy asks people for and nobody has signed as done.", "state")
+        self.copies_due = self._gauge("carnet_log_copies_due", "Copies of decisions that are not written yet.")
         self.log_entries = self._gauge("carnet_log_entries", "Entries of the log.")
         self.log_lag = self._gauge("carnet_log_unpublished_entries", "Entries under no published checkpoint.")
         self.checkpoint_age = self._gauge("carnet_log_checkpoint_age_seconds", "Age of the published checkpoint.")

@@ -28,8 +28,11 @@ from gateway.duties import KeptDuty, all_duties, fulfil, open_duties
 from gateway.obliging import BEHIND
 from gateway.offline import open_site
 from gateway.proposals import Change, parse_lane, propose, sign_proposal, unsigned
+from gateway.settings import Telemetry
 from tests.crossing.officers import KEYS, ROOT_KEY, appoint_both, approve
+from tests.crossing.ports import free_port
 from tests.crossing.sites import LiveSite, World, know_each_other, push_in
+from tests.crossing.test_metrics import scraped
 from tests.promises.border import verified_log
 from tests.promises.kills import noise
 
@@ -339,6 +342,18 @@ async def test_a_late_review_holds_the_next_release_of_the_lane_where_policy_ask
     assert second.deliveries[0].reasons[0].rule == "reviews-first"
     assert findings[0].severity.value == "fail"
     assert third.deliveries[0].state == "delivered"
+
+
+async def test_duties_that_are_open_and_late_are_told_to_who_watches_the_site(border, tmp_path):
+    border.us.telemetry = Telemetry(listen=f"127.0.0.1:{free_port()}")
+    border.us.set_policy(policy("us", one("notify", "role: security, within_h: 1"), one("review", "role: security, within_h: 2")))
+    await border.start()
+    await push(border, tmp_path)
+    await make_late(border.us, (await duties(border.us))[0])
+
+    seen = await scraped(border.us)
+
+    assert (seen["carnet_duties", "open"], seen["carnet_duties", "late"], seen[("carnet_log_copies_due",)]) == (1, 1, 0)
 
 
 async def test_a_duty_is_listed_signed_and_closed_by_commands(border, tmp_path, capsys):
