@@ -11,12 +11,13 @@ from agent.push import Wait
 from agent.session import open_session
 from carnet.decision import Decision, Outcome
 from carnet.errors import Conflict
+from carnet.identifiers import SiteName
 from carnet.recall import Recall, RecallCause
 from carnet.timestamps import parse_time
 from gateway import documents
 from gateway.offline import open_site
 from tests.crossing.officers import appoint_both, approve, asked, hand_in, request_of, signed
-from tests.crossing.sites import POLICIES, World, know_each_other
+from tests.crossing.sites import POLICIES, World, know_each_other, make_template, world_from
 from tests.promises.border import verified_log
 from tests.promises.kills import noise
 
@@ -311,3 +312,44 @@ async def test_an_approval_does_not_count_for_the_same_content_pushed_again_afte
             await hand_in(world, second.transfer, one)
         assert refusal.value.code == "E-APPROVALS"
     assert (await world.show(second.transfer)).deliveries[0].state == "release-hold"
+
+
+HOURS_APART = POLICIES["us"] + "".join(
+    f"""
+  - id: {site}-waits
+    at: [offer]
+    when: {{destination.site: {site}, purpose: split}}
+    effect: hold
+    reason: somebody looks at what goes to {site}
+    remedy: ask the tests
+    hold_hours: {count}
+"""
+    for site, count in (("eu", 2), ("jp", 4))
+)
+
+
+async def test_holds_of_two_destinations_end_each_in_its_hours_and_the_transfer_with_the_last(tmp_path, monkeypatch):
+    both, clock = (SiteName("eu"), SiteName("jp")), MovedClock()
+    monkeypatch.setattr(agent_session, "now", clock.now)
+    await make_template(tmp_path / "made", "us-eu=us:eu,jp", ("jp",))
+    async with world_from(tmp_path / "made", tmp_path / "world", start=False) as world:
+        world.us.set_policy(HOURS_APART)
+        for site in world.sites:
+            site.clock = clock
+        await world.start()
+        await know_each_other(world, {*both, SiteName("us")})
+        source, declare = noise(tmp_path / "a", 1000), {"classification": "internal", "purpose": "split"}
+        held = (await world.push(f"file:{source}", "eu:app:v1", destinations=both, declare=declare, wait=Wait.DECIDED)).view
+        clock.pass_hours(2)
+        first = await world.until(held.transfer, lambda view: "offer-deny" in states(view).values(), 60)
+        assert (first.state, states(first)) == ("held", {"eu": "offer-deny", "jp": "offer-hold"})
+        clock.pass_hours(2)
+
+        last = await world.until(held.transfer, lambda view: view.state == "denied", 60)
+
+    assert states(last) == {"eu": "offer-deny", "jp": "offer-deny"}
+    assert last.reasons[0].rule == "hold-expired"
+
+
+def states(view) -> dict[str, str]:
+    return {one.destination: one.state for one in view.deliveries}
