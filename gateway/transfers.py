@@ -220,6 +220,14 @@ def _reasons(rows: tuple[dict[str, JsonValue], ...]) -> tuple[ReasonView, ...]:
             outcome=str(row["outcome"]),
             text=str(row["text"]),
             remedy=str(row.get("remedy") or ""),
+            cite=_cite(row.get("cite")),
         )
         for row in rows
     )
+
+
+def _cite(said: JsonValue) -> tuple[str, ...]:
+    """Return what a reason cites: a list in what this site kept, one text in what a destination signed."""
+    if isinstance(said, list):
+        return tuple(str(one) for one in said)
+    return () if said is None else (str(said),)
