@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from carnet.encoding import canonical, parse_object
 from carnet.errors import PeerError
 from carnet.identifiers import AgentName, Digest, LaneName, Repository, SegmentId, SiteName, SpiffeId, Tag, TransferId
+from carnet.lack import LACKS_MAX, MissingView, Prospect
 from carnet.limits import (
     BASES_MAX,
     DESTINATIONS_MAX,
@@ -37,6 +38,7 @@ EnvelopeJson = dict[str, Any]
 """A DSSE envelope as JSON; `carnet.envelope.parse_envelope` reads it."""
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
 Bytes = Annotated[int, Field(ge=0, le=2**53 - 1)]
+OutcomeWord = Literal["allow", "hold", "quarantine", "deny"]
 
 
 class Message(BaseModel):
@@ -72,10 +74,17 @@ class ReasonView(Message):
 
 
 class Advice(Message):
-    """What the site would decide from the declaration alone."""
+    """What the site would decide from the declaration alone, what is missing for an allow, and how long this would stand."""
 
-    outcome: Literal["allow", "hold", "quarantine", "deny"]
+    outcome: OutcomeWord
     reasons: Annotated[tuple[ReasonView, ...], Field(max_length=256)] = ()
+    gate: Literal["offer", "receipt"] | None = None
+    release: OutcomeWord | None = None
+    """What would become of the key, where one leaves the site."""
+    release_reasons: Annotated[tuple[ReasonView, ...], Field(max_length=256)] = ()
+    prospect: Prospect = "unknown"
+    missing: Annotated[tuple[MissingView, ...], Field(max_length=LACKS_MAX)] = ()
+    until: Timestamp | None = None
 
 
 class DeclareRequest(Message):

@@ -18,6 +18,7 @@ from carnet.transfer import ORIGIN, may, step
 from carnet.trust import Lane, TrustBundle
 from carnet.waybill import Origin
 from gateway import documents
+from gateway.advising import advise
 from gateway.commit import Commit
 from gateway.deciding import Judgement, judge_declaration, refused
 from gateway.lately import Lately
@@ -56,8 +57,14 @@ class Receive:
         record = await services.catalog.read(lambda tx: tx.identity(identity))
         services.access.require(record, "push", request.repository, request.lane)
         origin = Origin(site=services.site, agent=identity, initiator=request.initiator)
-        judgements = await services.catalog.read(lambda tx: judge_declaration(tx, services, bundle, request, origin))
-        advice = _advice(judgements)
+        policy = services.policies.policy
+
+        def judge(tx: Transaction) -> tuple[list[Judgement], Advice]:
+            # What is missing is looked for here, in the catalog's thread: it may take a while.
+            judgements = judge_declaration(tx, services, bundle, request, origin)
+            return judgements, advise(judgements, policy, bundle, lane, request, tx.now)
+
+        judgements, advice = await services.catalog.read(judge)
         if request.dry_run:
             return _response(request.transfer, "declared", advice, bundle, format_time(services.clock.now()))
         if Outcome(advice.outcome) is Outcome.DENY:
@@ -308,12 +315,6 @@ def _check_lane(lane: Lane, request: DeclareRequest, services: Services) -> None
     if elsewhere:
         known = ", ".join(lane.destinations)
         raise CallerError("E-REQUEST", f"lane {lane.name} goes to {known}, not to {', '.join(elsewhere)}")
-
-
-def _advice(judgements: list[Judgement]) -> Advice:
-    """Return the strictest judgement as advice: what is denied for one destination is denied as asked."""
-    strictest = max(judgements, key=lambda judgement: judgement.outcome.strictness)
-    return Advice(outcome=strictest.outcome.value, reasons=strictest.views)
 
 
 def _response(transfer: TransferId, state: str, advice: Advice, bundle: TrustBundle, expires: str) -> DeclareResponse:

@@ -237,7 +237,7 @@ def inspect(  # noqa: PLR0913 - a command's flags are its parameters
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Say what a source is, and what the home site would decide about it from what is declared."""
+    """Say what a source is, what the home site would decide about it from what is declared, and what is missing."""
     from agent.commands.names import lane_to, parse_target
     from agent.push import PushOrder, check
     from agent.sources import open_source
@@ -282,9 +282,9 @@ def show_advice(
     terminal: Terminal, advice: Any, name: str, destination: str, more: dict[str, Any] | None = None
 ) -> "CarnetError | None":
     """Print what the site would decide, and return the error that a push would end with, if it would."""
-    from agent.commands.outcome import advised, reason_lines
+    from agent.commands.outcome import advice_lines, advised
 
-    lines = [f"{advice.outcome.upper()}  {name} -> {destination}", *reason_lines(advice.reasons)]
+    lines = [f"{advice.outcome.upper()}  {name} -> {destination}", *advice_lines(advice)]
     terminal.answer({**(more or {}), "advice": advice.model_dump(mode="json")}, lines)
     return advised(advice, name, destination)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from carnet.envelope import parse_envelope
 from carnet.errors import CODES, CarnetError, Conflict, Held, Refused, Unavailable
+from carnet.lack import MissingView
 from carnet.messages import Advice, DeliveryView, ReasonView, RecallView, TransferView
 from carnet.presentation import printable
 from carnet.receipt import Receipt
@@ -30,6 +31,10 @@ _ADVICE: Final[dict[str, tuple[type[CarnetError], str, str]]] = {
     "hold": (Held, "E-HELD", "held"),
     "quarantine": (Refused, "E-QUARANTINED", "quarantined"),
     "deny": (Refused, "E-DENIED", "denied"),
+}
+_PROSPECTS: Final = {
+    "closed": "need: nothing that is missing is enough; what the rules above say of known facts has to change",
+    "unknown": "need: not found out in full, there is too much to try; see what the rules above ask for",
 }
 _PEOPLE_MAX = 20
 _HELD_HERE = frozenset({"offer-hold", "release-hold"})
@@ -56,6 +61,25 @@ def failure(view: TransferView) -> CarnetError | None:
     return _failed(
         family, code, about, worst.reasons, delivery.error if delivery else None, f"carnet transfer show {view.transfer}"
     )
+
+
+def advice_lines(advice: Advice) -> list[str]:
+    """Return why, what would become of the key, what is missing with who supplies it and how, and until when this stands."""
+    lines = reason_lines(advice.reasons)
+    if advice.release is not None and advice.release != "allow":
+        lines.append(f"  its key: {advice.release}")
+        lines += reason_lines([one for one in advice.release_reasons if one not in advice.reasons])
+    lines += [_need(one) for one in advice.missing]
+    if advice.prospect in _PROSPECTS:
+        lines.append(f"  {_PROSPECTS[advice.prospect]}")
+    return [*lines, *([f"  valid until {advice.until}"] if advice.until is not None else [])]
+
+
+def _need(missing: MissingView) -> str:
+    """Return one thing that is missing, in one line."""
+    where = f", for {missing.destination}" if missing.destination is not None else ""
+    command = f": {missing.how}" if missing.how else ""
+    return printable(f"  need{where}: {missing.what} ({missing.wanted}), by {missing.who}{command}")
 
 
 def advised(advice: Advice, name: str, destination: str) -> CarnetError | None:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from agent.commands.outcome import advised, describe, failure, summarise
+from agent.commands.outcome import advice_lines, advised, describe, failure, summarise
+from carnet.lack import MissingView
 from carnet.messages import Advice, ApprovalsView, DeliveryView, GivenView, NeedView, ReasonView
 from carnet.transfer import MACHINES
-from tests.carnet.message_samples import transfer_view
+from tests.carnet.message_samples import advice, transfer_view
 from tests.carnet.samples import AT, EU, LATER, TRANSFER, digest
 
 HELD = ReasonView(rule="eu-only", outcome="hold", text="personal data leaves the EU", remedy="ask the officer")
@@ -96,3 +97,44 @@ def test_advice_is_the_failure_that_a_push_would_end_with(outcome, status, code)
 
 def test_advice_that_allows_is_no_failure():
     assert advised(Advice(outcome="allow", reasons=()), "app:v1", "eu") is None
+
+
+def test_advice_says_what_is_missing_who_supplies_it_with_which_command_and_until_when_it_stands():
+    assert advice_lines(advice()) == [
+        "  why: personal data leaves the EU (rule eu-only: hold)",
+        "  do:  ask the data protection officer",
+        "  its key: hold",
+        "  need: legal.basis (is one of 'scc', 'adequacy'), by the sender: carnet push ... -d legal-basis=...",
+        "  need, for eu: approval by dpo (one person, before the key leaves), by carol: carnet approve TRANSFER --to eu",
+        f"  valid until {LATER}",
+    ]
+
+
+def test_advice_that_allows_says_until_when():
+    allowed = Advice(outcome="allow", gate="offer", release="allow", prospect="nothing-missing", until=LATER)
+
+    assert advice_lines(allowed) == [f"  valid until {LATER}"]
+
+
+def test_advice_about_the_key_gives_its_own_reasons():
+    later = ReasonView(rule="two-persons", outcome="hold", text="two persons look", remedy="have them approve")
+    allowed = Advice(outcome="allow", gate="offer", release="hold", release_reasons=(later,), prospect="listed")
+
+    assert advice_lines(allowed) == [
+        "  its key: hold",
+        "  why: two persons look (rule two-persons: hold)",
+        "  do:  have them approve",
+    ]
+
+
+@pytest.mark.parametrize(("prospect", "said"), [("closed", "nothing that is missing is enough"), ("unknown", "not found out")])
+def test_advice_says_where_no_list_would_do(prospect, said):
+    [*_, last] = advice_lines(Advice(outcome="hold", reasons=(HELD,), prospect=prospect))
+
+    assert said in last
+
+
+def test_what_a_site_says_is_missing_cannot_write_to_the_terminal():
+    one = MissingView(what="label.\x1b[31m", wanted="is known", who="the sender", gate="offer")
+
+    assert "\x1b" not in "".join(advice_lines(Advice(outcome="hold", prospect="listed", missing=(one,))))

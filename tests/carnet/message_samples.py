@@ -2,6 +2,7 @@
 
 from carnet.encoding import encode_base64
 from carnet.identifiers import Repository, SpiffeId, Tag
+from carnet.lack import MissingView
 from carnet.messages import (
     Advice,
     ApprovalRequest,
@@ -96,11 +97,40 @@ def declare_request(**changes: object) -> DeclareRequest:
     return DeclareRequest(**(fields | changes))
 
 
+def advice() -> Advice:
+    return Advice(
+        outcome="hold",
+        reasons=(REASON,),
+        gate="offer",
+        release="hold",
+        release_reasons=(REASON,),
+        prospect="listed",
+        missing=(
+            MissingView(
+                what="legal.basis",
+                wanted="is one of 'scc', 'adequacy'",
+                who="the sender",
+                how="carnet push ... -d legal-basis=...",
+                gate="offer",
+            ),
+            MissingView(
+                what="approval by dpo",
+                wanted="one person, before the key leaves",
+                who="carol",
+                how="carnet approve TRANSFER --to eu",
+                gate="release",
+                destination=EU,
+            ),
+        ),
+        until=LATER,
+    )
+
+
 def declare_response(**changes: object) -> DeclareResponse:
     fields = {
         "transfer": TRANSFER,
         "state": "declared",
-        "advice": Advice(outcome="hold", reasons=(REASON,)),
+        "advice": advice(),
         "trust_version": 3,
         "expires": LATER,
     }

@@ -2,22 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent.enroll import enroll
-from agent.push import Wait
+from agent.push import PushOrder, Wait, check
 from agent.recall import is_acknowledged, recall
 from agent.session import open_session
+from agent.sources import open_source
 from carnet.envelope import parse_envelope
 from carnet.errors import Refused
 from carnet.identifiers import Digest, Repository, SiteName, Tag
 from carnet.messages import DeliveryView, TransferView
 from carnet.receipt import Receipt
+from carnet.waybill import Declarations
 from tests.attacks.parties import noise
-from tests.crossing.sites import POLICIES, LiveSite, World, invite_agent, know_each_other, make_template, world_from
+from tests.crossing.sites import LANE, POLICIES, LiveSite, World, invite_agent, know_each_other, make_template, world_from
 
 BOTH = (SiteName("eu"), SiteName("jp"))
 NAME = (Repository("app"), Tag("v1"))
@@ -140,3 +143,30 @@ def _receipt(delivery: DeliveryView) -> Receipt | None:
     if found is None or found.receipt is None:
         return None
     return Receipt.read_unverified(parse_envelope(found.receipt))
+
+
+JP_IS_TOLD = """\
+  - id: jp-is-told
+    at: [offer]
+    when: {destination.site: jp}
+    unless: {label.jp: told}
+    effect: hold
+    reason: jp wants to be told
+    remedy: tell jp
+"""
+
+
+async def test_of_two_destinations_a_thing_that_one_lacks_names_it(cold: World, tmp_path: Path) -> None:
+    cold.us.set_policy(f"{POLICIES['us']}{JP_IS_TOLD}")
+    await cold.start()
+    await know_each_other(cold, {*BOTH, SiteName("us")})
+    source = open_source(f"file:{noise(tmp_path / 'a', 1000)}", kind=None)
+    order = PushOrder(lane=LANE, destinations=BOTH, repository=NAME[0], tag=NAME[1], declarations=Declarations(purpose="deploy"))
+
+    async with open_session(cold.us.agent) as session:
+        both = (await check(session, source, order)).advice
+        one = (await check(session, source, replace(order, destinations=BOTH[1:]))).advice
+
+    assert (both.outcome, both.prospect) == (one.outcome, one.prospect) == ("hold", "listed")
+    assert [(one.what, one.destination) for one in both.missing] == [("artifact.classification", None), ("label.jp", "jp")]
+    assert [(one.what, one.destination) for one in one.missing] == [("artifact.classification", None), ("label.jp", None)]
