@@ -248,6 +248,9 @@ async def test_a_hold_at_the_offer_that_asks_nobody_is_denied_in_the_end_and_wit
     clock = await opened(world, monkeypatch)
     held = await pushed(world, tmp_path, "offered", Wait.DECIDED)
     assert held.deliveries[0].state == "offer-hold"
+    async with open_site(world.us.directory) as site:
+        looked_at = await site.catalog.read(lambda tx: tx.next_job_due(["review"]))
+    assert timedelta(minutes=119) < looked_at - clock.now() <= timedelta(hours=2)
     clock.pass_hours(2)
 
     delivery = await ended(world, held.transfer, "offer-deny")
