@@ -1,78 +1,44 @@
-"""Who may do what: grants are texts, checked for every request, and what no grant allows is refused.
-
-A grant reads `push,pull:app/*@eu-lane`: these actions, on repositories and lanes that match. `*` stands for any characters, also
-none and also `/`; nothing else is special. What happens inside a site is on the lane `home`.
+"""Who may do what: the grants of an identity, judged for every request, and what no grant allows is refused.
 
 Rules:      1. no grant, no access: an unknown identity has none  2. one grant must allow action, repository and lane together
-            3. a refusal names all three
-Spec:       docs/protocol.md section "Authorisation"
-Example:    >>> parse_grant("push,pull:app/*@home").allows("push", "app/api", "home")
-            True
+            3. a refusal names all three, and the day if there was a right that ended
+            4. ends are judged at the later of the clock and the time floor: a clock that is set back gives no right again
+            5. a grant that this version cannot read gives nothing
+Spec:       docs/protocol.md section "Authorisation"; docs/operations.md section "Who may do what"
 """
 
-import re
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable
+from datetime import date, datetime
 
 from carnet.errors import CallerError, NotAuthorised
+from gateway.grants import Grant, parse_grant
 from gateway.records import IdentityRecord
-
-ACTIONS: Final = frozenset({"push", "pull", "delete", "inspect", "admin", "approve"})
-"""What can be granted."""
-_FORM = re.compile(r"([a-z]+(?:,[a-z]+)*):([a-z0-9._/*-]{1,255})@([a-z0-9*-]{1,63})", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Grant:
-    """A parsed grant."""
-
-    actions: frozenset[str]
-    repositories: re.Pattern[str]
-    lanes: re.Pattern[str]
-    beginning: str
-    """What the names of all its repositories begin with."""
-
-    def allows(self, action: str, repository: str, lane: str) -> bool:
-        """Tell whether this grant alone allows `action` on `repository` over `lane`."""
-        return (
-            action in self.actions
-            and self.repositories.fullmatch(repository) is not None
-            and self.lanes.fullmatch(lane) is not None
-        )
-
-
-@lru_cache(maxsize=4_096)
-def parse_grant(text: str) -> Grant:
-    """Return the grant in `text`; raise `CallerError` E-USAGE if it is not `action[,action]:<repository glob>@<lane glob>`."""
-    form = _FORM.fullmatch(text)
-    if form is None:
-        raise CallerError(
-            "E-USAGE",
-            f"not a grant: {ascii(text)[:120]}",
-            remedy="write action[,action]:<repository glob>@<lane glob>, as in push,pull:app/*@*",
-        )
-    actions = frozenset(form[1].split(","))
-    if unknown := sorted(actions - ACTIONS):
-        raise CallerError("E-USAGE", f"no such action: {', '.join(unknown)}", remedy=f"actions are {', '.join(sorted(ACTIONS))}")
-    return Grant(actions, _glob(form[2]), _glob(form[3]), form[2].partition("*")[0])
 
 
 class Access:
-    """Decides requests by the grants of an identity's record; holds nothing itself."""
+    """Decides requests by the grants of an identity's record as it is now; keeps nothing from one request to the next."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        """`now` gives the time that ends are judged at."""
+        self._now = now
 
     def allows(self, record: IdentityRecord | None, action: str, repository: str, lane: str) -> bool:
-        """Tell whether some grant of the identity allows this."""
-        return record is not None and any(parse_grant(text).allows(action, repository, lane) for text in record.grants)
+        """Tell whether some grant of the identity allows this now."""
+        now = self._now()
+        return any(grant.allows(action, repository, lane, now) for grant in _grants(record))
+
+    def acts(self, record: IdentityRecord | None, action: str) -> bool:
+        """Tell whether there is anything on which the identity may do this now."""
+        return any(action in grant.actions for grant in self._standing(record))
 
     def beginnings(self, record: IdentityRecord | None, action: str, lane: str) -> list[str]:
         """Return, in order, what names of repositories begin with on which the identity may do this; none lies within another.
 
         Not every name that begins so is allowed: this is where to look.
         """
-        grants = [parse_grant(text) for text in (() if record is None else record.grants)]
         found: list[str] = []
-        for one in sorted(grant.beginning for grant in grants if action in grant.actions and grant.lanes.fullmatch(lane)):
+        standing = [grant for grant in self._standing(record) if action in grant.actions and grant.covers_lane(lane)]
+        for one in sorted(grant.beginning for grant in standing):
             if not found or not one.startswith(found[-1]):
                 found.append(one)
         return found
@@ -80,9 +46,47 @@ class Access:
     def require(self, record: IdentityRecord | None, action: str, repository: str, lane: str) -> None:
         """Return if the identity may do this; raise `NotAuthorised` E-NOT-ALLOWED naming action, repository and lane."""
         if not self.allows(record, action, repository, lane):
+            self.refuse_ended(record, action, repository, lane)
             who = "an unknown identity" if record is None else f"{record.kind} {record.identity.name}"
             raise NotAuthorised("E-NOT-ALLOWED", f"{who} may not {action} {repository} on lane {lane}")
 
+    def refuse_ended(self, record: IdentityRecord | None, action: str, repository: str, lane: str) -> None:
+        """Raise `NotAuthorised` E-NOT-ALLOWED with the day if the identity was allowed this and is no more; else return.
 
-def _glob(text: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(piece) for piece in re.sub(r"\*+", "*", text).split("*")))
+        It rests on the identity's own grants and on what it asked for, so it tells nobody what is there.
+        """
+        if record is not None and not self.allows(record, action, repository, lane):
+            covering = [grant for grant in _grants(record) if grant.covers(action, repository, lane)]
+            _refuse(record, f"{action} {repository} on lane {lane}", covering)
+
+    def refuse_ended_action(self, record: IdentityRecord | None, action: str) -> None:
+        """Raise `NotAuthorised` E-NOT-ALLOWED with the day if all rights to this action ended; else return."""
+        if record is not None and not self.acts(record, action):
+            _refuse(record, f"{action} anything", [grant for grant in _grants(record) if action in grant.actions])
+
+    def _standing(self, record: IdentityRecord | None) -> list[Grant]:
+        now = self._now()
+        return [grant for grant in _grants(record) if not grant.has_ended(now)]
+
+
+def _grants(record: IdentityRecord | None) -> list[Grant]:
+    """Return the grants of the record that can be read (rule 5)."""
+    found = []
+    for text in () if record is None else record.grants:
+        try:
+            found.append(parse_grant(text))
+        except CallerError:
+            continue
+    return found
+
+
+def _refuse(record: IdentityRecord, what: str, ended: list[Grant]) -> None:
+    days: list[date] = [grant.until for grant in ended if grant.until is not None]
+    if days:
+        name = record.identity.name
+        remedy = "ask the operator to grant it again"
+        if record.kind == "agent":
+            remedy = f"ask the operator to prolong it: carnet-gateway agent grant DIR {name} --until DAY"
+        raise NotAuthorised(
+            "E-NOT-ALLOWED", f"{record.kind} {name} may not {what}: that right ended on {max(days)}", remedy=remedy
+        )

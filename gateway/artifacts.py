@@ -16,17 +16,18 @@ from carnet.messages import ArtifactList, ArtifactRelease, ArtifactView, ReasonV
 from carnet.receipt import ReceiptKind
 from carnet.release import make_release
 from carnet.timestamps import format_time
-from carnet.trust import AgentStatement, TrustBundle
+from carnet.trust import HOME_LANE, AgentStatement, TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision, refused, signed_step
 from gateway.ports import Transaction
-from gateway.records import ArtifactRecord, IdentityRecord
+from gateway.records import ArtifactRecord, IdentityRecord, SegmentWay
 from gateway.services import Services
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 
 _RECALLED_MAX = 16
+_WAYS_MAX = 1_000
 """How many recalled transfers are looked at to tell why something is not here."""
 _CONSUMER_KEY_NUMBER = 1
 """An agent has one KEM key; its statement names it."""
@@ -201,11 +202,12 @@ class Artifacts:
         """Return a segment of an artifact that this identity sent or was released.
 
         Raises:
+            NotAuthorised: E-NOT-ALLOWED for who may not push or pull that artifact any more.
             NotFound: E-SEGMENT-UNKNOWN. Refused: E-RECALLED for one of an artifact that was released to it and then recalled.
         """
 
         def look(tx: Transaction) -> None:
-            if tx.may_read_segment(identity, segment):
+            if self._may_read(tx, identity, segment):
                 return
             for transfer in tx.recalled_to(identity, limit=_RECALLED_MAX):
                 if _lists(tx, transfer, segment):
@@ -221,6 +223,7 @@ class Artifacts:
         def change(tx: Transaction) -> list[SegmentId]:
             record = tx.artifact(repository, tag)
             who = tx.identity(identity)
+            self._services.access.refuse_ended(who, "delete", repository, "home")
             if record is None or not (self._may(who, "pull", repository) or self._may(who, "delete", repository)):
                 raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
             self._services.access.require(who, "delete", repository, "home")
@@ -238,12 +241,36 @@ class Artifacts:
 
         await self._services.remove_unneeded(await self._services.catalog.write(change))
 
+    def _may_read(self, tx: Transaction, identity: SpiffeId, segment: SegmentId) -> bool:
+        """Tell whether the identity sent, or was released, what has the segment, and may push or pull that still.
+
+        What was released is not given out for good: the right is asked for with each segment, as it is by then.
+
+        Raises:
+            NotAuthorised: E-NOT-ALLOWED if all that is missing is the right, so that it was taken away or has ended.
+        """
+        who, access = tx.identity(identity), self._services.access
+        ways: list[SegmentWay] = []
+        # Nearly always the first way is good; of a segment that many transfers share, all are looked at only if it is not.
+        for limit in (1, _WAYS_MAX):
+            ways = tx.ways_to_segment(identity, segment, limit=limit)
+            for way in ways:
+                if way.is_sent and access.allows(who, "push", way.repository, way.lane):
+                    return True
+                if way.is_released and self._may(who, "pull", way.repository):
+                    return True
+        for way in ways[:1]:
+            action, lane = ("pull", HOME_LANE) if way.is_released else ("push", way.lane)
+            access.require(who, action, way.repository, lane)
+        return False
+
     def _may(self, who: IdentityRecord | None, action: str, repository: str) -> bool:
         return self._services.access.allows(who, action, repository, "home")
 
     def _visible(self, tx: Transaction, identity: SpiffeId, repository: Repository, tag: Tag) -> ArtifactRecord:
-        record = tx.artifact(repository, tag)
-        if not self._may(tx.identity(identity), "pull", repository):
+        record, who = tx.artifact(repository, tag), tx.identity(identity)
+        if not self._may(who, "pull", repository):
+            self._services.access.refuse_ended(who, "pull", repository, "home")
             raise NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
         if record is None:
             raise self._absent(tx, repository, tag)

@@ -151,7 +151,7 @@ async def serve(
             clock=clock,
             trust=trust,
             policies=PolicyBook(paths.policy),
-            access=Access(),
+            access=Access(lambda: trust.floor.judged(clock.now())),
             peer=peers.client,
             courier=DirectCourier(peers.client, store),
             bounds=_bounds(settings),

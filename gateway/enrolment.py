@@ -31,7 +31,7 @@ from carnet.limits import STATEMENT_BYTES_MAX
 from carnet.messages import EnrollRequest, EnrollResponse, RenewRequest, RenewResponse
 from carnet.timestamps import format_time, parse_time
 from carnet.trust import AgentStatement
-from gateway.access import parse_grant
+from gateway.grants import parse_grant
 from gateway.pki import Authority, encode_chain, read_request
 from gateway.ports import Catalog, Clock, Keyring, Transaction
 from gateway.records import IdentityRecord, InviteRecord

@@ -24,6 +24,7 @@ from gateway.records import (
     JobRecord,
     JobTally,
     SegmentUse,
+    SegmentWay,
     StoredSegment,
     TransferRecord,
     WaitingDelivery,
@@ -225,8 +226,8 @@ class Transaction(PassageRows, Protocol):
         """Destroy the transfer's rows."""
         ...
 
-    def may_read_segment(self, identity: SpiffeId, segment: SegmentId) -> bool:
-        """Tell whether some transfer of `identity`'s own, or released to it, has the segment."""
+    def ways_to_segment(self, identity: SpiffeId, segment: SegmentId, *, limit: int) -> list[SegmentWay]:
+        """Return how `identity` comes to the segment: by transfers of its own, and by what was released to it; each way once."""
         ...
 
     def add_reader(self, transfer: TransferId, identity: SpiffeId) -> None:

@@ -18,8 +18,8 @@ from carnet.timestamps import format_time
 from carnet.transfer import DELIVERY, MACHINES, may, step
 from carnet.trust import HOME_LANE
 from gateway import documents
-from gateway.access import ACTIONS
 from gateway.forward import parse_delivery_key
+from gateway.grants import ACTIONS
 from gateway.ledger import credit
 from gateway.ports import Transaction
 from gateway.recall_signing import has_begun, read_recall, recall_message, recall_reason, sign_recall
@@ -57,11 +57,11 @@ class Recalls:
             allowed = [record for record in seen if self._may(tx, identity, record)]
             shown = digest if name is None else f"{name[0]}:{name[1]}"
             if not seen:
+                if name is not None:
+                    self._services.access.refuse_ended(tx.identity(identity), "delete", name[0], HOME_LANE)
                 raise NotFound("E-ARTIFACT-UNKNOWN", f"nothing of {shown} here that could be recalled")
             if not allowed:
-                raise NotAuthorised(
-                    "E-NOT-ALLOWED", f"{identity.name} may not recall {shown}: neither its sender nor may delete it"
-                )
+                raise self._refusal(tx, identity, seen[0], f"{shown}")
             waiting = [record.id for record in allowed if record.state != "recalled"]
             return waiting or [record.id for record in allowed]
 
@@ -96,10 +96,7 @@ class Recalls:
             if record is None or not self._sees(tx, identity, record):
                 raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} that you may see")
             if not self._may(tx, identity, record):
-                name = f"{record.repository}:{record.tag}"
-                raise NotAuthorised(
-                    "E-NOT-ALLOWED", f"{identity.name} may not recall {name}: neither its sender nor may delete it"
-                )
+                raise self._refusal(tx, identity, record, f"{record.repository}:{record.tag}")
             if record.state == "recalled":
                 return None
             if not may(MACHINES[record.role], record.state, "recall"):
@@ -141,6 +138,11 @@ class Recalls:
         if record.role == "origin" and record.sender == identity:
             return True
         return may_delete(tx, self._services, identity, record)
+
+    def _refusal(self, tx: Transaction, identity: SpiffeId, record: TransferRecord, shown: str) -> NotAuthorised:
+        """Return the error for who sees a transfer and may not recall it; raise the one for a right that ended."""
+        self._services.access.refuse_ended(tx.identity(identity), "delete", record.repository, HOME_LANE)
+        return NotAuthorised("E-NOT-ALLOWED", f"{identity.name} may not recall {shown}: neither its sender nor may delete it")
 
     def _sees(self, tx: Transaction, identity: SpiffeId, record: TransferRecord) -> bool:
         who, access = tx.identity(identity), self._services.access

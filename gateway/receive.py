@@ -10,7 +10,7 @@ from datetime import timedelta
 from carnet.decision import Outcome
 from carnet.entries import EntryType
 from carnet.envelope import parse_envelope
-from carnet.errors import CallerError, CapacityError, Conflict, NotFound
+from carnet.errors import CallerError, CapacityError, Conflict, NotAuthorised, NotFound
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
 from carnet.messages import Advice, CommitRequest, CommitResponse, DeclareRequest, DeclareResponse, SealedArtifact
 from carnet.timestamps import format_time
@@ -256,12 +256,18 @@ class Receive:
         Raises:
             CapacityError: E-LIMIT uncommitted_bytes_max or unfinished_bytes_max; the segment is not kept.
             IntegrityError: E-SEGMENT-CORRUPT if `data` does not hash to `segment`.
-            Conflict: E-STATE if the transfer takes no more segments. NotFound: E-TRANSFER-UNKNOWN.
+            Conflict: E-STATE if the transfer takes no more segments. NotFound: E-TRANSFER-UNKNOWN. NotAuthorised: E-NOT-ALLOWED.
         """
         bounds = self._services.bounds
 
+        def own(tx: Transaction) -> TransferRecord:
+            found = own_transfer(tx, identity, transfer)
+            # The right that the declaration was judged by may have been taken away, or be over, by now.
+            self._services.access.require(tx.identity(identity), "push", found.repository, found.lane)
+            return found
+
         def may_come(tx: Transaction) -> None:
-            record = own_transfer(tx, identity, transfer)
+            record = own(tx)
             step(ORIGIN, record.state, "segment")
             require_bytes(tx, bounds, record, len(data))
 
@@ -270,7 +276,7 @@ class Receive:
         stored = StoredSegment(id=segment, size=len(data), row=row)
 
         def keep(tx: Transaction) -> bool:
-            current = own_transfer(tx, identity, transfer)
+            current = own(tx)
             state = step(ORIGIN, current.state, "segment")
             if not tx.add_segment(transfer, stored):
                 return False
@@ -285,7 +291,7 @@ class Receive:
             async with self._services.guard.holding(segment):
                 await self._services.store.put_if_absent(segment, data)
                 is_new = await self._services.catalog.write(keep)
-        except (CapacityError, Conflict, NotFound):
+        except (CapacityError, Conflict, NotAuthorised, NotFound):
             self._lately.forget(identity, transfer)
             await self._services.remove_unneeded([segment])
             raise

@@ -126,6 +126,18 @@ class StoredSegment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentWay:
+    """One way in which an identity comes to a segment: by transfers of this repository on this lane."""
+
+    repository: str
+    lane: str
+    is_sent: bool
+    """It sent them."""
+    is_released: bool
+    """They were released to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentUse:
     """How many transfers of one repository need a segment, or how many passages hold it."""
 

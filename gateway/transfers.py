@@ -18,7 +18,6 @@ from carnet.receipt import ReceiptKind
 from carnet.timestamps import format_time
 from carnet.transfer import DELIVERY, MACHINES, may, step
 from gateway import documents
-from gateway.access import parse_grant
 from gateway.approving import approvals_view
 from gateway.changes import Changes
 from gateway.ledger import credit
@@ -64,7 +63,7 @@ class Transfers:
         def read(tx: Transaction) -> TransferList:
             known = tx.identity(identity)
             sees_all = self._is_admin(tx, identity)
-            approves = known is not None and any("approve" in parse_grant(text).actions for text in known.grants)
+            approves = self._services.access.acts(known, "approve")
             sender = None if sees_all or approves else identity
             records = tx.transfers(sender=sender, states=states, limit=limit + 1, before=before)
             page = records[:limit]
@@ -126,9 +125,11 @@ class Transfers:
 
     def visible(self, tx: Transaction, identity: SpiffeId, transfer: TransferId) -> TransferRecord:
         """Return a transfer that `identity` sends, administers or may approve; raise `NotFound` E-TRANSFER-UNKNOWN otherwise."""
-        record = tx.transfer(transfer)
-        if record is not None and self._may_approve(tx.identity(identity), record):
+        record, known = tx.transfer(transfer), tx.identity(identity)
+        if record is not None and self._may_approve(known, record):
             return record
+        if record is None or (record.sender != identity and not self._is_admin(tx, identity)):
+            self._services.access.refuse_ended_action(known, "approve")
         return self._own(tx, identity, transfer)
 
     def _may_approve(self, known: IdentityRecord | None, record: TransferRecord) -> bool:
@@ -138,6 +139,7 @@ class Transfers:
         """Return a transfer that `identity` sends or administers: whoever may only approve it changes nothing else about it."""
         record = tx.transfer(transfer)
         if record is None or (record.sender != identity and not self._is_admin(tx, identity)):
+            self._services.access.refuse_ended_action(tx.identity(identity), "admin")
             raise NotFound("E-TRANSFER-UNKNOWN", f"no transfer {transfer} that you may see")
         return record
 

@@ -10,7 +10,7 @@ from carnet.identifiers import SegmentId, SpiffeId, TransferId
 from gateway.catalog import schema
 from gateway.catalog.session import Session
 from gateway.catalog.statements import LIMIT, Statement, insert_or_ignore, placeholders, upsert
-from gateway.records import StoredSegment
+from gateway.records import SegmentWay, StoredSegment
 
 _IDS_A_QUERY = 1_000
 _OF_SENDER = (
@@ -59,17 +59,19 @@ _RECALLED_TO = Statement(
     .where(schema.readers.c.identity == bindparam("identity"), schema.transfers.c.state == "recalled")
     .limit(LIMIT)
 )
-_READABLE = Statement(
-    select(_u.transfer)
-    .join(schema.transfers, schema.transfers.c.id == _u.transfer)
-    .where(
-        _u.segment == bindparam("segment"),
-        or_(
-            schema.transfers.c.sender == bindparam("identity"),
-            exists().where(and_(schema.readers.c.transfer == _u.transfer, schema.readers.c.identity == bindparam("identity"))),
-        ),
+_IS_SENT = schema.transfers.c.sender == bindparam("identity")
+_IS_RELEASED = exists().where(and_(schema.readers.c.transfer == _u.transfer, schema.readers.c.identity == bindparam("identity")))
+_WAYS = Statement(
+    select(
+        schema.transfers.c.repository,
+        schema.transfers.c.lane,
+        _IS_SENT.label("is_sent"),
+        _IS_RELEASED.label("is_released"),
     )
-    .limit(1)
+    .distinct()
+    .join(schema.transfers, schema.transfers.c.id == _u.transfer)
+    .where(_u.segment == bindparam("segment"), or_(_IS_SENT, _IS_RELEASED))
+    .limit(LIMIT)
 )
 
 
@@ -157,9 +159,17 @@ class Segments(Session):
         """Destroy the transfer's rows; their bytes are overwritten in the database file."""
         self._run(_FORGET_ROWS, transfer=transfer)
 
-    def may_read_segment(self, identity: SpiffeId, segment: SegmentId) -> bool:
-        """Tell whether some transfer that `identity` sent, or that was released to it, has the segment."""
-        return self._one(_READABLE, identity=identity, segment=segment.binary) is not None
+    def ways_to_segment(self, identity: SpiffeId, segment: SegmentId, *, limit: int) -> list[SegmentWay]:
+        """Return the repositories and lanes of transfers with the segment that `identity` sent, or that were released to it."""
+        return [
+            SegmentWay(
+                repository=row["repository"],
+                lane=row["lane"],
+                is_sent=bool(row["is_sent"]),
+                is_released=bool(row["is_released"]),
+            )
+            for row in self._all(_WAYS, identity=identity, segment=segment.binary, limit=limit)
+        ]
 
     def add_reader(self, transfer: TransferId, identity: SpiffeId) -> None:
         """Let `identity` read the transfer's segments from now on."""

@@ -12,7 +12,7 @@ from carnet.keys import KemPrivateKey, SigningKey
 from carnet.messages import EnrollResponse
 from carnet.timestamps import format_time
 from carnet.trust import AgentStatement, SiteCard
-from gateway.access import parse_grant
+from gateway.grants import parse_grant
 from gateway.pki import Authority, encode_chain, encode_key, make_request, new_key, read_request
 from gateway.proposals import Change, parse_lane, propose, read_card, read_proposal, unsigned
 from gateway.settings import parse_address
@@ -61,7 +61,7 @@ def identity_tls(data: bytes) -> None:
 
 def grant(data: bytes) -> None:
     """A grant decides about any name in bounded time."""
-    parse_grant(data.decode("utf-8", "replace")).allows("push", "a/" * 100, "home")
+    parse_grant(data.decode("utf-8", "replace")).allows("push", "a/" * 100, "home", NOW)
 
 
 def lane(data: bytes) -> None:

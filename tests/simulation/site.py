@@ -268,7 +268,7 @@ class Site:
             clock=clock,
             trust=trust,
             policies=self.policies,  # type: ignore[arg-type]
-            access=Access(),
+            access=Access(lambda: trust.floor.judged(clock.now())),
             peer=peers.client,
             courier=DirectCourier(peers.client, store),
         )
