@@ -50,6 +50,7 @@ class EntryType(StrEnum):
     AGENT_INVITED = "agent-invited"
     AGENT_ENROLLED = "agent-enrolled"
     AGENT_RENEWED = "agent-renewed"
+    AGENT_GRANTED = "agent-granted"
     AGENT_REVOKED = "agent-revoked"
     PERSON_REVOKED = "person-revoked"
     KEY_REVOKED = "key-revoked"

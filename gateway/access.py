@@ -10,8 +10,8 @@ Spec:       docs/protocol.md section "Authorisation"; docs/operations.md section
 from collections.abc import Callable
 from datetime import date, datetime
 
-from carnet.errors import CallerError, NotAuthorised
-from gateway.grants import Grant, parse_grant
+from carnet.errors import NotAuthorised
+from gateway.grants import Grant, readable
 from gateway.records import IdentityRecord
 
 
@@ -71,13 +71,7 @@ class Access:
 
 def _grants(record: IdentityRecord | None) -> list[Grant]:
     """Return the grants of the record that can be read (rule 5)."""
-    found = []
-    for text in () if record is None else record.grants:
-        try:
-            found.append(parse_grant(text))
-        except CallerError:
-            continue
-    return found
+    return [] if record is None else list(readable(record.grants))
 
 
 def _refuse(record: IdentityRecord, what: str, ended: list[Grant]) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Final, Protocol
 
 from cryptography import x509
@@ -31,7 +31,7 @@ from carnet.limits import STATEMENT_BYTES_MAX
 from carnet.messages import EnrollRequest, EnrollResponse, RenewRequest, RenewResponse
 from carnet.timestamps import format_time, parse_time
 from carnet.trust import AgentStatement
-from gateway.grants import parse_grant
+from gateway.granting import NO_END, Ends, dated
 from gateway.pki import Authority, encode_chain, read_request
 from gateway.ports import Catalog, Clock, Keyring, Transaction
 from gateway.records import IdentityRecord, InviteRecord
@@ -234,33 +234,34 @@ class InviteOrder:
     owners: tuple[str, ...] = ()
     """Who answers for the agent, beside the operator: they approve nothing that it seals."""
     life: timedelta = INVITE_LIFE
+    ends: Ends = NO_END
+    """Until when the rights last."""
 
 
 async def make_invite(catalog: Catalog, facts: SiteFacts, ca_fingerprint: str, trust: Trust, order: InviteOrder) -> Invite:
     """Return a new invite, kept as the hash of its secret together with its log entry; the secret exists only in the answer.
 
     Raises:
-        CallerError: E-USAGE for a grant that does not parse.
+        CallerError: E-USAGE for a grant that does not parse, or an end that is over. CapacityError: E-LIMIT agent_days.
         IntegrityError: E-TRUST if the site has no trust bundle yet.
     """
-    for grant in order.grants:
-        parse_grant(grant)
     _check_owners(order.owners)
     secret, number = secrets.token_bytes(SECRET_BYTES), secrets.token_hex(16)
     identity = SpiffeId.make(facts.trust_domain, facts.site, "agent", order.name)
     pinned = trust.state().current.roots.fingerprint
 
     def change(transaction: Transaction) -> None:
+        grants = dated(order.grants, order.ends, trust.floor.judged(transaction.now).astimezone(UTC).date())
         record = InviteRecord(
             id=number,
             identity=identity,
-            grants=order.grants,
+            grants=grants,
             secret_sha256=hashlib.sha256(secret).digest(),
             expires_at=transaction.now + order.life,
         )
         transaction.save_invite(record)
         transaction.put_site_document(_owners_name(number), canonical(list(order.owners)))
-        fields: dict[str, JsonValue] = {"identity": identity, "invite": number, "grants": list(order.grants)}
+        fields: dict[str, JsonValue] = {"identity": identity, "invite": number, "grants": list(grants)}
         transaction.append(EntryType.AGENT_INVITED, {**fields, "owners": list(order.owners)})
 
     await catalog.write(change)

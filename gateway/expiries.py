@@ -1,18 +1,20 @@
-"""Expiries: when each thing that a site lives on ends: certificates, KEM key, trust bundle, revocation sets.
+"""Expiries: when each thing that a site lives on ends: certificates, KEM key, trust bundle, revocation sets, rights.
 
 A running site renews most of them by itself; one that is near its end says that something keeps it from doing so.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from cryptography import x509
 
 from carnet.identifiers import SiteName
 from carnet.timestamps import parse_time
+from gateway.grants import readable
 from gateway.ports import Clock
+from gateway.records import IdentityRecord
 from gateway.trusting import Trust
 
 
@@ -23,6 +25,33 @@ class Expiry:
     what: str
     """`tls-certificate`, `issuing-ca`, `kem-key`, `trust-bundle`, `revocations/<site>`, `kem-key/<site>`."""
     ends: datetime
+
+
+@dataclass(frozen=True)
+class RightsEnd:
+    """The next end among an identity's rights, or the last one if all are over.
+
+    It is not in `expiries`, which metrics show: they name no identity.
+    """
+
+    what: str
+    """The grant."""
+    last_day: date
+    """The last day on which it gives anything."""
+
+
+def rights_end(record: IdentityRecord, now: datetime) -> RightsEnd | None:
+    """Return what of the identity's rights ends next, or what ended last if none is left; None if nothing ends.
+
+    A right that ended beside others that go on is no news: it was meant to.
+    """
+    grants = list(readable(record.grants))
+    standing = [grant for grant in grants if not grant.has_ended(now)]
+    found = [(grant.until, str(grant)) for grant in standing or grants if grant.until is not None]
+    if not found:
+        return None
+    last_day, what = min(found) if standing else max(found)
+    return RightsEnd(what, last_day)
 
 
 def expiries(trust: Trust, site: SiteName, clock: Clock, certificate: Path) -> list[Expiry]:

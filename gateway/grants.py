@@ -13,7 +13,7 @@ Example:    >>> grant = parse_grant("sender:team/*@eu-jp,until=2027-03-31")
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -120,6 +120,20 @@ def parse_grant(text: str) -> Grant:
             remedy=f"write {_WRITTEN}, as in sender:app/*@*,until=2027-03-31",
         )
     return Grant(tuple(form[1].split(",")), form[2], form[3], None if form[4] is None else parse_day(form[4]))
+
+
+def readable(texts: Iterable[str]) -> Iterator[Grant]:
+    """Yield the grants among the texts; what this version cannot read, such as a role of a later one, is left out."""
+    for text in texts:
+        try:
+            yield parse_grant(text)
+        except CallerError:
+            continue
+
+
+def ended(texts: Iterable[str], now: datetime) -> list[str]:
+    """Return those of the texts whose last day is over at `now` (aware)."""
+    return [str(grant) for grant in readable(texts) if grant.has_ended(now)]
 
 
 def parse_day(text: str) -> date:

@@ -83,7 +83,7 @@ class ArtifactRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityRecord:
-    """Who may do what here. `grants` are texts `actions:repository-glob@lane-glob`; see `gateway.access`."""
+    """Who may do what here. `grants` are texts, as they were given; see `gateway.grants`."""
 
     identity: SpiffeId
     kind: Literal["agent", "person"]

@@ -101,6 +101,8 @@ class Limits(_Section):
     """Hours after which an unfinished transfer expires."""
     hold_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 168
     """Hours after which a delivery expires that waits for a person, a fact or a date."""
+    agent_days: Annotated[int, Field(ge=0, le=3_650)] = 365
+    """Days after which the rights end that an invite or `agent grant` gives; 0 means that they need not."""
     uncommitted_bytes_max: Annotated[int, Field(ge=1)] = 4 * _TIB
     """Sealed bytes that one transfer may bring in."""
     kem_hold_days: Annotated[int, Field(ge=1, le=365)] = 30

@@ -23,13 +23,13 @@ _TRANSFERS_SHOWN: Final = 10
 def show_agent(
     directory: Directory, name: AgentArgument, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
 ) -> None:
-    """Show agent NAME: what it may do, its statement and until when, invites that are open, what it has unfinished."""
+    """Show agent NAME: what it may do, its statement, until when each; invites that are open, what it has unfinished."""
     document = wait_for(_agent(directory, name))
     lines = [
         f"agent      {document['identity']}",
         f"enrolled   {document['enrolled'] or 'not yet'}",
         *([f"revoked    {document['revoked']['since']} ({document['revoked']['reason']})"] if document["revoked"] else []),
-        *(f"may        {grant}" for grant in document["grants"]),
+        *(f"may        {grant}" for grant in marked(document["grants"], document["ended"])),
         *(
             [f"statement  until {document['statement_ends']}, signing key {document['signing_key']}"]
             if document["signing_key"]
@@ -71,9 +71,15 @@ def show_lane(
     Terminal(json, quiet, verbose).answer({**found.to_json(), "ready": ready}, lines)
 
 
+def marked(grants: list[str], ended: list[str]) -> list[str]:
+    """Return the grants as lines show them: those that have ended say so."""
+    return [f"{grant} (ended)" if grant in ended else grant for grant in grants]
+
+
 async def _agent(directory: Path, name: str) -> dict[str, Any]:
     from carnet.errors import CallerError
     from carnet.identifiers import AgentName, SpiffeId
+    from gateway.grants import ended
     from gateway.offline import open_site
     from gateway.ports import Transaction
     from gateway.revocation_marks import mark_of
@@ -91,6 +97,7 @@ async def _agent(directory: Path, name: str) -> dict[str, Any]:
             return {
                 "identity": identity,
                 **_enrolled(record, mark_of(tx, identity)),
+                "ended": [] if record is None else ended(record.grants, site.trust.floor.judged(tx.now)),
                 "open_invites": [_moment(invite.expires_at) for invite in invites],
                 "unfinished": [record.id for record in unfinished],
                 "unfinished_bytes": tx.unfinished_bytes(identity),

@@ -25,7 +25,7 @@ CODES: Final[dict[str, str]] = {
     "D-LOG-PEER": "a peer has seen no more of the log, and nothing else, than there is",
     "D-STORE": "segments taken at random are what they should be",
     "D-TRUST": "there is a trust bundle, and it names this site with this key",
-    "D-EXPIRY": "certificates, KEM keys, trust bundle and revocation sets do not end soon",
+    "D-EXPIRY": "certificates, KEM keys, trust bundle, revocation sets and rights of agents do not end soon",
     "D-SUITE": "the lanes of this site name suites that this version has",
     "D-JOBS": "background work gets done",
     "D-LEDGER": "licences count the releases that the log has",

@@ -18,6 +18,7 @@ from gateway.catalog.wholeness import damage_of
 from gateway.doctor.accounts import examine_ledger
 from gateway.doctor.findings import Finding, fail, failed, ok, warn
 from gateway.doctor.obliged import examine_copies, examine_duties
+from gateway.doctor.rights import examine_rights
 from gateway.endorsing import lacking
 from gateway.expiries import expiries
 from gateway.offline import OfflineSite, open_store, row_seal
@@ -82,6 +83,9 @@ async def examine_state(site: OfflineSite, *, runs: bool) -> AsyncIterator[Findi
     for finding in _trust(site):
         yield finding
     for finding in _expiry(site, runs=runs):
+        yield finding
+    now = site.trust.floor.judged(site.clock.now())
+    for finding in await site.catalog.read(lambda tx: list(examine_rights(tx, now))):
         yield finding
     for finding in await site.catalog.read(
         lambda tx: [*_jobs(tx, runs=runs), *_deliveries(tx), *examine_duties(tx), examine_copies(tx), examine_ledger(tx)]

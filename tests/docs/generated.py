@@ -100,6 +100,16 @@ def doctor_codes() -> str:
     return "\n".join(["| code | ok means |", "|---|---|", *rows])
 
 
+def grants() -> str:
+    """Return the actions that can be granted, and the roles that stand for them."""
+    known = importlib.import_module("gateway.grants")
+    rows = [f"| `{action}` | {_cell(meaning)} |" for action, meaning in known.ACTIONS.items()]
+    actions = "\n".join(["| action | lets one |", "|---|---|", *rows])
+    listed = {role: [f"`{action}`" for action in known.ACTIONS if action in given] for role, given in known.ROLES.items()}
+    rows = [f"| `{role}` | {', '.join(words)} |" for role, words in listed.items()]
+    return "\n".join([actions, "", "| role | stands for |", "|---|---|", *rows])
+
+
 def policy_facts() -> str:
     """Return the facts that rules may read."""
     facts = importlib.import_module("carnet.policy.facts")
@@ -145,6 +155,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/operations.md", "gateway-settings"): gateway_settings,
     ("docs/operations.md", "metrics"): metrics,
     ("docs/operations.md", "doctor"): doctor_codes,
+    ("docs/operations.md", "grants"): grants,
     ("docs/operations.md", "agent-settings"): agent_settings,
     ("docs/operations.md", "agent-commands"): agent_commands,
     ("docs/operations.md", "gateway-commands"): gateway_commands,
