@@ -63,6 +63,7 @@ class EntryType(StrEnum):
     DECISION_OFFER = "decision-offer"
     DECISION_RELEASE = "decision-release"
     DECISION_RECEIPT = "decision-receipt"
+    DECISION_RECHECK = "decision-recheck"
     APPROVAL_RECEIVED = "approval-received"
     SEGMENTS_SENT = "segments-sent"
     RECEIPT_STORED = "receipt-stored"

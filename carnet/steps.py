@@ -30,6 +30,7 @@ ENTRY_OF_GATE: Final = {
     Gate.OFFER: EntryType.DECISION_OFFER,
     Gate.RELEASE: EntryType.DECISION_RELEASE,
     Gate.RECEIPT: EntryType.DECISION_RECEIPT,
+    Gate.RECHECK: EntryType.DECISION_RECHECK,
 }
 """The log entry that records a decision at each gate."""
 

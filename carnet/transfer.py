@@ -5,7 +5,7 @@ state is named by what is known. Edges hold a machine's state in the catalog and
 queues the log entry, so a state that is not in a table cannot be stored.
 
 Rules:      1. `step` is the only way from state to state  2. an event that a state does not list is refused, never ignored
-            3. ended states list no event but those that another decision may undo, and `recall`
+            3. ended states list no event but those by which another decision undoes them, and `recall`
 Layout:     machine: {state: {event: next state}}
 Spec:       docs/protocol.md section "States" is generated from these tables (a test compares); DESIGN section 7
 Example:    >>> step(ORIGIN, "received", "inspect")
@@ -121,7 +121,7 @@ DELIVERY: Final[Machine] = {
         "deny": "denied",
         "recall": "recalled",
     },
-    "delivered": {"recall": "recalled"},
+    "delivered": {"quarantine": "quarantined", "recall": "recalled"},
     "denied": {"recall": "recalled"},
     "cancelled": {},
     "expired": {},
@@ -149,7 +149,7 @@ DESTINATION: Final[Machine] = {
     },
     "held": {"inspect": "inspecting", "deny": "denied", "expire": "expired", "recall": "recalled"},
     "quarantined": {"inspect": "inspecting", "deny": "denied", "recall": "recalled"},
-    "delivered": {"recall": "recalled"},
+    "delivered": {"quarantine": "quarantined", "recall": "recalled"},
     "denied": {"recall": "recalled"},
     "cancelled": {"recall": "recalled"},
     "expired": {"recall": "recalled"},
@@ -189,6 +189,10 @@ def may(machine: Machine, state: str, event: str) -> bool:
     return event in machine.get(state, {})
 
 
+_TAKEN_BACK: Final = frozenset({"recall", "quarantine"})
+"""Events that take back what was delivered."""
+
+
 def is_ended(machine: Machine, state: str) -> bool:
-    """Tell whether nothing can follow `state`, or only that it is recalled."""
-    return not machine.get(state, {}).keys() - {"recall"}
+    """Tell whether nothing can follow `state`, or only that it is taken back."""
+    return not machine.get(state, {}).keys() - _TAKEN_BACK

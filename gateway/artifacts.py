@@ -23,6 +23,7 @@ from gateway.deciding import Judgement, judge_signer, judge_waybill, record_deci
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, IdentityRecord, SegmentWay
 from gateway.services import Services
+from gateway.standing import judge_pull_again
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 
@@ -92,7 +93,8 @@ class Artifacts:
             held.reasons = reasons
             raise held
         if outcome is not Outcome.ALLOW:
-            raise refused(f"pull of {name} is not allowed", reasons)
+            code = "E-QUARANTINED" if outcome is Outcome.QUARANTINE else "E-DENIED"
+            raise refused(f"pull of {name} is not allowed", reasons, code=code)
         step = await signed_step(services, record.transfer, Gate.RELEASE, identity)
         return await services.catalog.write(lambda tx: self._hand_out(tx, record, consumer, step, expired))
 
@@ -119,6 +121,7 @@ class Artifacts:
             consumer=consumer.identity,
         )
         judgement = judge_signer(tx, self._services, judgement, record.transfer)
+        judgement = judge_pull_again(tx, self._services, bundle, judgement, waybill, consumer.identity)
         judgement = self._judge_bases(tx, judgement, record.transfer, consumer.identity, bundle)
         record_decision(
             tx,
@@ -153,10 +156,12 @@ class Artifacts:
                 found = judge_waybill(
                     tx, self._services, bundle, Gate.RELEASE, waybill, destination=self._services.site, consumer=consumer
                 )
+                found = judge_pull_again(tx, self._services, bundle, found, waybill, consumer)
                 due += documents.read_packing(tx, base.id).bases
-                if found.outcome is Outcome.ALLOW:
+                if found.outcome is Outcome.ALLOW and base.state != "quarantined":
                     continue
-                text = f"may not be pulled by this consumer ({found.views[0].text})"
+                why = found.views[0].text if found.outcome is not Outcome.ALLOW else "it is quarantined here"
+                text = f"may not be pulled by this consumer ({why})"
             return judgement.overruled(
                 Outcome.HOLD,
                 "base",
@@ -282,11 +287,20 @@ class Artifacts:
             if transfer.state == "recalled" and self._services.site in transfer.destinations:
                 why = str(transfer.reasons[0]["text"]) if transfer.reasons else "no reason is kept"
                 return Refused("E-RECALLED", f"{repository}:{tag} was recalled: {why}")
+            if transfer.state == "quarantined" and self._was_delivered(tx, transfer.id):
+                why = str(transfer.reasons[0]["text"]) if transfer.reasons else "no reason is kept"
+                said = f"{repository}:{tag} was delivered, and is quarantined since: {why}"
+                return Refused(
+                    "E-QUARANTINED", said, remedy="`carnet transfer retry` decides again about it, by who administers it"
+                )
             if transfer.role == "origin" and self._services.site not in transfer.destinations:
                 goes = ", ".join(transfer.destinations)
                 said = f"{repository}:{tag} went from here to {goes}; it was not sent to be pulled here"
                 return NotFound("E-ARTIFACT-UNKNOWN", said, remedy=f"pull it at {goes}, or push it to the home site as well")
         return NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
+
+    def _was_delivered(self, tx: Transaction, transfer: TransferId) -> bool:
+        return tx.document(transfer, documents.receipt_name(ReceiptKind.DELIVERED, self._services.site)) is not None
 
     def _consumer(self, tx: Transaction, identity: SpiffeId) -> AgentStatement:
         who = tx.identity(identity)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from carnet.envelope import Envelope
 from carnet.errors import CarnetError
@@ -62,6 +63,8 @@ from gateway.policy_record import record_policy
 from gateway.ports import Clock
 from gateway.recalling import Recalls
 from gateway.receive import Receive
+from gateway.recheck_round import KIND as RECHECK
+from gateway.rechecking import Recheck
 from gateway.reclaim_request import KIND, ReclaimJobs
 from gateway.reclaiming import Reclaim
 from gateway.release import Release
@@ -259,6 +262,7 @@ def _bounds(settings: GatewaySettings) -> Bounds:
         peer_open_transfers_max=limits.peer_open_transfers_max,
         transfer_hours=limits.transfer_hours,
         hold_hours=limits.hold_hours,
+        recheck_hours=limits.recheck_hours,
         uncommitted_bytes_max=limits.uncommitted_bytes_max,
         unfinished_bytes_max=limits.unfinished_bytes_max,
         pinned_bytes_max=limits.pinned_bytes_max,
@@ -297,6 +301,7 @@ def _handlers(services: Services, inbound: Inbound) -> dict[str, Handler]:
         "tell-delivered": tell.delivered,
         "tell-decision": tell.decision,
         "review": Expire(services).review,
+        RECHECK: Recheck(services).run,
         "copy-log": LogCopies(services, write_copy).run,
         "delete-after": DeleteByTerms(services).run,
         "pass-on": passing.on,
@@ -340,21 +345,26 @@ async def _keep(upkeep: Maintenance, services: Services, expire: Expire, heard: 
     """
     with suppress(TimeoutError):
         await asyncio.wait_for(heard.wait(), _FIRST_HEARING_S)
+    recheck = Recheck(services)
     while True:
         asked.clear()
-        for work in (upkeep.run, expire.run):
+        for work in (upkeep.run, expire.run, partial(_follow_policy, services), recheck.look):
             try:
                 await work()
             except (CarnetError, OSError) as error:
                 get_logger().warning(events.UPKEEP_FAILED, error=str(error))
-        try:
-            await asyncio.to_thread(services.policies.reload, _endorsed(services))
-            if await record_policy(services):
-                get_logger().info(events.POLICY_LOADED, policy=services.policies.digest)
-        except (CarnetError, OSError) as error:
-            get_logger().error(events.POLICY_REFUSED, error=str(error))
         with suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), INTERVAL_S)
+
+
+async def _follow_policy(services: Services) -> None:
+    """Take the policy files that changed; those that are not sound change nothing."""
+    try:
+        await asyncio.to_thread(services.policies.reload, _endorsed(services))
+        if await record_policy(services):
+            get_logger().info(events.POLICY_LOADED, policy=services.policies.digest)
+    except (CarnetError, OSError) as error:
+        get_logger().error(events.POLICY_REFUSED, error=str(error))
 
 
 def _endorsed(services: Services) -> Callable[[Policy, Envelope | None], None]:

@@ -37,6 +37,8 @@ from gateway.onward import REMEDY, onward_problem
 from gateway.policies import decide, gather_facts
 from gateway.ports import Transaction
 from gateway.records import TransferRecord
+from gateway.released_under import FACT as GROUPS_EXPIRED
+from gateway.released_under import groups_expired, keep_groups
 from gateway.services import Services
 from gateway.vouched import Trusted, declared_licence, vouch
 
@@ -175,7 +177,8 @@ def _judge(
         artifact=artifact,
         now=now,
     )
-    facts = {**known, **vouched.facts, **_site_facts(tx, policy, known, now)}
+    facts = {**known, **vouched.facts}
+    facts |= _site_facts(tx, services.site, policy, facts, transfer, now)
     decision = decide(policy, gate, facts, now.date())
     # An age as it was signed: what grows by the hour would void approvals by the hour.
     values = {name: fact.value for name, fact in facts.items()} | dict(vouched.signed)
@@ -205,12 +208,17 @@ def _means(services: Services, bundle: TrustBundle, policy: Policy, on: date) ->
     return Means(services.site, bundle, services.copies, policy.groups, on)
 
 
-def _site_facts(tx: Transaction, policy: Policy, known: Facts, now: datetime) -> dict[str, Fact]:
+def _site_facts(
+    tx: Transaction, site: SiteName, policy: Policy, known: Facts, transfer: TransferId, now: datetime
+) -> dict[str, Fact]:
     """Return what this site's own records tell, as far as the policy asks for it."""
-    name, lane = "lane.reviews_overdue", known.get("lane")
-    if name not in policy.facts_asked or lane is None:
-        return {}
-    return {name: Fact(reviews_overdue(tx, str(lane.value), now), Assurance.DERIVED, "this site")}
+    name, lane, found = "lane.reviews_overdue", known.get("lane"), dict[str, Fact]()
+    if name in policy.facts_asked and lane is not None:
+        found[name] = Fact(reviews_overdue(tx, str(lane.value), now), Assurance.DERIVED, "this site")
+    if GROUPS_EXPIRED in policy.facts_asked:
+        expired = groups_expired(tx, site, transfer, known)
+        found |= {} if expired is None else {GROUPS_EXPIRED: expired}
+    return found
 
 
 def _next_change(policy: Policy, now: datetime) -> datetime | None:
@@ -277,6 +285,8 @@ def record_decision(
     tx.put_document(record.id, documents.decision_name(judgement.gate, party), decision.sign(services.keyring.signing).encode())
     inputs = canonical(keep_inputs(judgement.decision, judgement.known, judgement.on).to_json())
     tx.put_document(record.id, documents.decision_inputs_name(judgement.gate, party), inputs)
+    if judgement.gate is Gate.RELEASE and judgement.outcome is Outcome.ALLOW:
+        keep_groups(tx, record.id, party, judgement.known, inputs)
     index = tx.append(
         ENTRY_OF_GATE[judgement.gate],
         {

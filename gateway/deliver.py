@@ -20,6 +20,7 @@ from gateway.deciding import Judgement, judge_signer, judge_waybill, record_deci
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, JobRecord, TransferRecord
 from gateway.services import Services
+from gateway.standing import judge_return
 from gateway.terms import judge_terms, keep_terms
 from gateway.verifying import StoreFault, read_and_verify
 
@@ -65,6 +66,7 @@ class Deliver:
         judgement = judge_order(tx, judgement, record, waybill)
         judgement = judge_signer(tx, self._services, judgement, transfer)
         judgement = judge_terms(tx, self._services, judgement, transfer)
+        judgement = judge_return(tx, self._services, bundle, judgement, waybill)
         record_decision(tx, self._services, judgement, record, destination=self._services.site)
         state = step(DESTINATION, record.state, EVENTS_OF_OUTCOME["receipt"][judgement.outcome])
         tx.save_transfer(
@@ -84,12 +86,12 @@ class Deliver:
 def judge_order(tx: Transaction, judgement: Judgement, record: TransferRecord, waybill: Waybill) -> Judgement:
     """Hold what would put an older artifact in the place of a newer one, or one of another origin in its place (`rollback`).
 
-    At the origin the last turn is the one committed last; at a destination it is the one delivered last.
+    At the origin the last turn is the one committed last; at a destination it is the one delivered last, which may come back.
     """
     name = f"{record.repository}:{record.tag}"
     known = tx.turn(record.origin, record.repository, record.tag)
     holder = tx.artifact(record.repository, record.tag)
-    is_last = known is None or (known[1] == waybill.digest if record.role == "origin" else known[0] < waybill.turn)
+    is_last = known is None or known[1] == waybill.digest or (record.role == "destination" and known[0] < waybill.turn)
     if not is_last and known is not None:
         text = f"turn {waybill.turn} of {name} is not after turn {known[0]}, which is here"
         return judgement.overruled(Outcome.HOLD, "rollback", text, "push the newer artifact again from its origin")

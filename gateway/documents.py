@@ -55,6 +55,16 @@ def decision_index_name(gate: str, party: str) -> str:
     return f"decision-index/{gate}/{party}"
 
 
+def told_recheck_name(site: SiteName) -> str:
+    """Return the name of the decision at `recheck` by which `site`, a destination, put away what it had delivered."""
+    return f"told-recheck/{site}"
+
+
+def released_under_name(party: str) -> str:
+    """Return the name of what policy was asked when the key was last let go to `party`, if there were groups in it."""
+    return f"released-under/{party}"
+
+
 def hold_name(gate: str, party: str) -> str:
     """Return the name of the last decision at `gate` that holds for approvals; later decisions do not replace it."""
     return f"hold/{gate}/{party}"

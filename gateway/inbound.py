@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from carnet.checkpoint import log_origin
-from carnet.decision import Gate, Outcome
+from carnet.decision import Decision, Gate, Outcome
 from carnet.encoding import decode_base64
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
@@ -364,15 +364,17 @@ class Inbound:
         await services.catalog.write(keep)
 
     async def _take_decision(self, peer: SpiffeId, transfer: TransferId, body: DecisionMessage, bundle: TrustBundle) -> None:
-        """At the origin: the destination decided not to deliver, and says why."""
+        """At the origin: the destination decided not to deliver, or put away what it had delivered, and says why."""
         services = self._services
+        claimed = Decision.read_unverified(parse_envelope(body.step.decision)).gate
+        gate = Gate.RECHECK if claimed is Gate.RECHECK else Gate.RECEIPT
         packing = await services.catalog.read(lambda tx: documents.read_packing(tx, delivery_to(tx, peer, transfer)[0].id))
         decision = verify_step(
             body.step,
             site=bundle.site(peer.site),
             trust_domain=bundle.trust_domain,
             expected=Expected(
-                gate=Gate.RECEIPT,
+                gate=gate,
                 transfer=transfer,
                 waybill=packing.waybill,
                 packing=packing.digest,
@@ -382,25 +384,32 @@ class Inbound:
         await self._heads.check(bundle, peer.site, body.step.proof)
         if decision.outcome is Outcome.ALLOW:
             raise PeerError("E-REQUEST", "a decision to deliver comes as a receipt, not as a decision")
-        event = EVENTS_OF_OUTCOME["receipt"][decision.outcome]
+        outcome = decision.outcome
+        if gate is Gate.RECHECK:
+            if outcome is Outcome.HOLD:
+                raise PeerError("E-REQUEST", "a hold at recheck moves nothing, and is not told")
+            outcome = Outcome.QUARANTINE  # a denial comes as a recall, unless it is for what is missing
+        event = EVENTS_OF_OUTCOME["receipt"][outcome]
         reasons = tuple(reason.to_json() for reason in decision.reasons if reason.outcome is decision.outcome)
         envelope = parse_envelope(body.step.decision).encode()
 
         def keep(tx: Transaction) -> None:
             _record, delivery = delivery_to(tx, peer, transfer)
-            if not may(DELIVERY, delivery.state, event) or delivery.outcome == decision.outcome:
+            if not may(DELIVERY, delivery.state, event) or delivery.outcome == outcome:
                 return
             tx.save_delivery(
                 replace(
                     delivery,
                     state=step(DELIVERY, delivery.state, event),
                     state_at=tx.now,
-                    outcome=decision.outcome,
+                    outcome=outcome,
                     reasons=reasons,
                 )
             )
-            tx.put_document(transfer, documents.decision_name(Gate.RECEIPT, peer.site), envelope)
-            tx.put_document(transfer, documents.proof_name(Gate.RECEIPT, peer.site), body.step.proof.encode())
+            # Not under the name of a recheck, which is what this site decides about the delivery.
+            name = documents.decision_name(gate, peer.site) if gate is Gate.RECEIPT else documents.told_recheck_name(peer.site)
+            tx.put_document(transfer, name, envelope)
+            tx.put_document(transfer, documents.proof_name(gate, peer.site), body.step.proof.encode())
             tx.append(
                 EntryType.TRANSFER_ENDED,
                 {"transfer": transfer, "destination": peer.site, "state": event, "decision": decision.digest},

@@ -22,7 +22,7 @@ from gateway.forward import parse_delivery_key
 from gateway.grants import ACTIONS
 from gateway.ledger import credit
 from gateway.ports import Transaction
-from gateway.recall_signing import has_begun, read_recall, recall_message, recall_reason, sign_recall
+from gateway.recall_signing import announce, has_begun, read_recall, recall_message, recall_reason, sign_recall
 from gateway.records import JobRecord, TransferRecord
 from gateway.services import Services
 from gateway.withdrawing import withdraw
@@ -184,6 +184,18 @@ def recall_here(
         for destination in tell:
             tx.queue_job("send-recall", f"{record.id}/{destination}")
     return index
+
+
+def recall_delivery(
+    tx: Transaction, services: Services, record: TransferRecord, destination: SiteName, *, cause: RecallCause, reason: str
+) -> None:
+    """At the origin: take back what arrived at one destination, by the site's own word; other deliveries go on."""
+    for delivery in tx.deliveries(record.id):
+        if delivery.destination == destination:
+            announce(tx, services, record, cause=cause, reason=reason, deliveries=[delivery])
+            recall = read_recall(documents.need(tx, record.id, documents.recall_to_name(destination)))
+            state, reasons = step(DELIVERY, delivery.state, "recall"), (recall_reason(recall),)
+            tx.save_delivery(replace(delivery, state=state, state_at=tx.now, outcome=Outcome.DENY, reasons=reasons, error=None))
 
 
 def _told(tx: Transaction, transfer: TransferId, destination: SiteName, job: JobRecord) -> None:

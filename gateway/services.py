@@ -52,6 +52,8 @@ class Bounds:
     """Seconds that relays may take without anything arriving, beside the time for the bytes."""
     route_rest_s: float = 900.0
     """Seconds for which a route that failed is not used."""
+    recheck_hours: int = 24
+    """Hours between rounds of rechecking in which nothing changed."""
     pull_grace_hours: int = 24
     """Hours for which pulls go on after the trust bundle or a revocation set expired."""
 

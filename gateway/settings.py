@@ -103,6 +103,8 @@ class Limits(_Section):
     """Hours after which a delivery expires that waits for a person, a fact or a date."""
     agent_days: Annotated[int, Field(ge=0, le=3_650)] = 365
     """Days after which the rights end that an invite or `agent grant` gives; 0 means that they need not."""
+    recheck_hours: Annotated[int, Field(ge=1, le=24 * 365)] = 24
+    """Hours after which what was delivered is asked about again at `recheck`, if nothing changed that asks for it earlier."""
     uncommitted_bytes_max: Annotated[int, Field(ge=1)] = 4 * _TIB
     """Sealed bytes that one transfer may bring in."""
     kem_hold_days: Annotated[int, Field(ge=1, le=365)] = 30

@@ -28,6 +28,7 @@ from carnet.signers import signers
 from carnet.timestamps import parse_time
 from carnet.trust import Person, TrustBundle
 from gateway.ports import Transaction
+from gateway.recheck_round import ask_for_round
 
 LICENCE: Final = "licence/"
 ATTESTATION: Final = "attestation/"
@@ -140,6 +141,7 @@ def keep_licence(tx: Transaction, envelope: Envelope) -> Licence:
     _take_edition(tx, f"licence {licence.id}", licence.edition)
     tx.put_site_document(LICENCE + licence.id, envelope.encode())
     tx.append(EntryType.LICENCE_RECORDED, {"licence": licence.id, "edition": licence.edition, "document": licence.digest})
+    ask_for_round(tx)
     return licence
 
 
@@ -170,6 +172,7 @@ def keep_attestation(tx: Transaction, envelope: Envelope) -> Attestation:
         EntryType.ATTESTATION_RECORDED,
         {"attestation": statement.id, "edition": statement.edition, "about": statement.about.key, "document": statement.digest},
     )
+    ask_for_round(tx)
     return statement
 
 
@@ -179,6 +182,7 @@ def withdraw_licence(tx: Transaction, licence: str, reason: str) -> None:
         raise NotFound("E-LICENCE-UNKNOWN", f"no licence {ascii(licence)[:80]} is kept here")
     tx.delete_site_document(LICENCE + licence)
     tx.append(EntryType.LICENCE_WITHDRAWN, {"licence": licence, "reason": reason})
+    ask_for_round(tx)
 
 
 def withdraw_attestation(tx: Transaction, attestation: str, reason: str) -> None:
@@ -186,6 +190,7 @@ def withdraw_attestation(tx: Transaction, attestation: str, reason: str) -> None
     if not _forget_attestation(tx, attestation):
         raise NotFound("E-ATTESTATION-UNKNOWN", f"no attestation {ascii(attestation)[:80]} is kept here")
     tx.append(EntryType.ATTESTATION_WITHDRAWN, {"attestation": attestation, "reason": reason})
+    ask_for_round(tx)
 
 
 def licences(tx: Transaction) -> list[tuple[Envelope, Licence]]:

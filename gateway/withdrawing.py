@@ -7,7 +7,7 @@ receipt is signed and logged, and the origin, if that is another site, is told. 
 
 from carnet.entries import EntryType
 from carnet.errors import InternalError
-from carnet.identifiers import SegmentId, SiteName, TransferId
+from carnet.identifiers import SegmentId, SiteName, SpiffeId, TransferId
 from carnet.limits import STATEMENT_BYTES_MAX
 from carnet.messages import ReceiptMessage, SiteMessage
 from carnet.recall import Recall
@@ -33,19 +33,7 @@ class Withdrawal(WireModel):
 
 def withdraw(tx: Transaction, record: TransferRecord, recall: Recall, envelope: bytes) -> None:
     """Do step (1) for the recall that was just logged, and queue the rest; the caller saves the transfer's state."""
-    artifact = tx.artifact(record.repository, record.tag)
-    if artifact is not None and artifact.transfer == record.id:
-        tx.remove_artifact(record.repository, record.tag)
-        tx.append(
-            EntryType.ARTIFACT_DELETED,
-            {
-                "repository": record.repository,
-                "tag": record.tag,
-                "artifact": artifact.digest,
-                "transfer": record.id,
-                "by": recall.by,
-            },
-        )
+    remove_tag(tx, record, recall.by)
     keys = _destroy_keys(tx, record.id)
     sharers = tx.sharers(record.id)
     sizes = tx.segment_sizes(tx.segments_of(record.id))
@@ -66,6 +54,18 @@ def withdraw(tx: Transaction, record: TransferRecord, recall: Recall, envelope: 
     tx.put_document(record.id, documents.WITHDRAWAL, withdrawal.encode())
     tx.put_document(record.id, documents.WITHDRAWN_SEGMENTS, b"".join(segment.binary for segment in unneeded))
     tx.queue_job("withdraw", record.id)
+
+
+def remove_tag(tx: Transaction, record: TransferRecord, by: SpiffeId) -> None:
+    """Take the tag from the artifact, if it points to this transfer, and log that."""
+    artifact = tx.artifact(record.repository, record.tag)
+    if artifact is None or artifact.transfer != record.id:
+        return
+    tx.remove_artifact(record.repository, record.tag)
+    tx.append(
+        EntryType.ARTIFACT_DELETED,
+        {"repository": record.repository, "tag": record.tag, "artifact": artifact.digest, "transfer": record.id, "by": by},
+    )
 
 
 def refuse_unknown(tx: Transaction, services: Services, recall: Recall, envelope: bytes) -> None:

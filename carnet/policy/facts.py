@@ -193,8 +193,8 @@ _DECLARED: Final = frozenset(
 )
 
 
-NOT_SUPPLIED: Final = frozenset({"recipient.groups_expired"})
-"""Facts that rules may ask for and no site can supply yet: such a rule holds what it is about, or denies, by its `on_error`."""
+NOT_SUPPLIED: Final[frozenset[str]] = frozenset()
+"""Facts that rules may ask for and no site can supply yet: there are none."""
 
 
 def is_attestable(name: str) -> bool:

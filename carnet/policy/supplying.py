@@ -20,7 +20,6 @@ from typing import Final
 
 from carnet.policy.facts import (
     LABEL_PREFIX,
-    NOT_SUPPLIED,
     Assurance,
     Fact,
     FactType,
@@ -114,8 +113,6 @@ class Offers:
 
 def offers(name: str, now: Fact | None, matchers: tuple[Matcher, ...], policy: Policy, on: date | None) -> Offers:
     """Return what could be supplied as the fact `name`, which is `now`: one offer for each set of answers of `matchers`."""
-    if name in NOT_SUPPLIED:
-        return Offers()
     sources, is_all = _sources(name, policy), True
     if now is not None:
         sources = [one for one in sources if one[0] is Supplier.PEOPLE and one[1] > now.assurance]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from sqlalchemy import and_, bindparam, delete, distinct, exists, func, or_, select
+from sqlalchemy import and_, bindparam, delete, distinct, exists, func, literal, or_, select
 
 from carnet.errors import IntegrityError
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
@@ -60,7 +60,10 @@ _RECALLED_TO = Statement(
     .limit(LIMIT)
 )
 _IS_SENT = schema.transfers.c.sender == bindparam("identity")
-_IS_RELEASED = exists().where(and_(schema.readers.c.transfer == _u.transfer, schema.readers.c.identity == bindparam("identity")))
+_IS_RELEASED = and_(
+    schema.transfers.c.state != literal("quarantined"),  # what was put away is read by nobody, whoever had it before
+    exists().where(and_(schema.readers.c.transfer == _u.transfer, schema.readers.c.identity == bindparam("identity"))),
+)
 _WAYS = Statement(
     select(
         schema.transfers.c.repository,

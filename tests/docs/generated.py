@@ -123,7 +123,7 @@ def policy_facts() -> str:
 
 def _supplied(facts: ModuleType, name: str) -> str:
     """Return who makes a fact known, shortly."""
-    by = "" if name in facts.NOT_SUPPLIED else facts.supplier(name).name.lower()
+    by = facts.supplier(name).name.lower()
     return f"{by} or people" if by == "sender" and facts.is_attestable(name) else by
 
 

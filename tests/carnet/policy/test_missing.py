@@ -181,12 +181,6 @@ def test_what_the_site_finds_out_itself_costs_nobody_anything():
     ]
 
 
-def test_what_no_site_can_supply_yet_is_not_asked_for():
-    asked = policy(ALLOW_ALL, rule("unless: {recipient.groups_expired: false}, effect: hold"))
-
-    assert ask(asked).prospect is Prospect.CLOSED
-
-
 def test_without_a_rule_that_allows_nothing_is_missing_but_a_rule():
     assert ask(policy(rule("effect: hold, approvals: [{role: security}]"))).prospect is Prospect.CLOSED
 
