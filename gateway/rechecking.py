@@ -48,11 +48,13 @@ class Recheck:
     async def look(self) -> None:
         """Queue a round if policy, trust, or what people vouched for changed since the last, or if that was long ago.
 
-        Raises:
-            Held: E-CLOCK, E-TRUST-EXPIRED: nothing is taken back upon what may be wrong.
+        Never upon what may be wrong: while clock or bundle cannot be relied upon, which others tell, nothing is queued.
         """
         services = self._services
-        ground = self._ground(self._bundle())
+        try:
+            ground = self._ground(self._bundle())
+        except CarnetError:
+            return
         hours, now = services.bounds.recheck_hours, services.clock.now()
         if await services.catalog.read(lambda tx: is_due(tx, ground, hours, now)):
             await services.catalog.write(queue_round)

@@ -37,8 +37,8 @@ class Tell:
             index = documents.need(tx, transfer, documents.receipt_index_name(ReceiptKind.DELIVERED, services.site))
             return documents.need(tx, transfer, name), int(index), _origin(tx, transfer)
 
-        if await services.catalog.read(lambda tx: _state(tx, transfer)) in _NOT_DELIVERED:
-            return  # put away meanwhile; that has a message of its own
+        if await services.catalog.read(lambda tx: _state(tx, transfer)) in {*_NOT_DELIVERED, "inspecting"}:
+            return  # put away meanwhile, or decided about again; that has a message of its own
         receipt, index, origin = await services.catalog.read(read)
         proof = await services.log.prove(index, ("transfer", "receipt"))
         message = ReceiptMessage(number=_RECEIPT_NUMBER, receipt=documents.envelope_json(receipt), proof=proof)

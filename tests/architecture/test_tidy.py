@@ -15,6 +15,7 @@ CATCH_ALL_ALLOWED = {
     "gateway/advising.py": "tells of a defect in the search as unknown: nothing is decided by it",
     "gateway/http/problems.py": "turns what nobody expected into a problem document",
     "gateway/jobs.py": "supervises background work",
+    "gateway/rechecking.py": "tells of a defect about one transfer and looks at the others; pulls of it ask for themselves",
     "gateway/assembly.py": "supervises the server's tasks",
     "carnet/flow/commandline.py": "is where every command of both ends ends",
     "agent/cli.py": "is a main",
