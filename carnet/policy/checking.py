@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from carnet.decision import Gate, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
-from carnet.policy.facts import FACTS, NOT_SUPPLIED, FactType, Supplier, fact_type, is_attestable, supplier
+from carnet.policy.facts import FACTS, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
 from carnet.policy.obligations import problem_of
@@ -108,8 +108,6 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
                 ):
                     text = f"rule {rule.id} allows when one of {name} {describe(matcher)}, whatever the others are"
                     yield Finding(place, False, f"{text}: to ask it of all, put the opposite under `unless`")
-                elif name in NOT_SUPPLIED:
-                    yield Finding(place, False, f"rule {rule.id}: no site can supply the fact {name} yet")
                 elif supplier(name) in (Supplier.LICENCE, Supplier.PEOPLE) and not _has_attester(file, name):
                     text = f"rule {rule.id}: nobody's word counts for the fact {name}"
                     yield Finding(place, False, f"{text}: name a role for it under `attested_by`")
