@@ -193,10 +193,6 @@ _DECLARED: Final = frozenset(
 )
 
 
-NOT_SUPPLIED: Final[frozenset[str]] = frozenset()
-"""Facts that rules may ask for and no site can supply yet: there are none."""
-
-
 def is_attestable(name: str) -> bool:
     """Tell whether people may attest the fact: what a site finds out itself nobody can say otherwise."""
     return name in _PEOPLE_TOO or (name in FACTS and name.startswith(_BY_PEOPLE) and name != "content.inspected")
