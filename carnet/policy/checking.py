@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from carnet.decision import Gate, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
+from carnet.policy.expressions import doubt_about, read_expression
 from carnet.policy.facts import FACTS, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
@@ -112,6 +113,7 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
                     text = f"rule {rule.id}: nobody's word counts for the fact {name}"
                     yield Finding(place, False, f"{text}: name a role for it under `attested_by`")
         yield from _obligation_findings(rule, number, tree, groups)
+        yield from _expression_findings(rule, number, tree)
         if any(exempt.items() <= rule.when.items() for exempt in rule.exemptions):
             yield Finding(line, False, f"rule {rule.id} never applies: what `unless` exempts is part of `when`")
 
@@ -121,6 +123,19 @@ def _obligation_findings(rule: Rule, number: int, tree: SourceTree, groups: Grou
         problem = problem_of(obligation, rule.at, groups.names)
         if problem is not None:
             yield Finding(tree.line(("rules", number, "obligations", position)), True, f"rule {rule.id}: {problem}")
+
+
+def _expression_findings(rule: Rule, number: int, tree: SourceTree) -> Iterator[Finding]:
+    if rule.where is None:
+        return
+    line = tree.line(("rules", number, "where"))
+    try:
+        doubt = doubt_about(read_expression(rule.where))
+    except CallerError as error:
+        yield Finding(line, True, f"rule {rule.id}: {error.problem}")
+        return
+    if doubt is not None:
+        yield Finding(line, False, f"rule {rule.id}: {doubt}")
 
 
 def _has_attester(file: PolicyFile, name: str) -> bool:
@@ -172,7 +187,7 @@ def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
             )
         yield from (Finding(line, False, f"rule {rule.id} {said}") for said in _doubts_of_end(rule))
     for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):
-        if (first.effect, first.when, first.unless) == (second.effect, second.when, second.unless) and first.id != second.id:
+        if _asks(first) == _asks(second) and first.id != second.id:
             shared = set(first.at) & set(second.at)
             if shared:
                 yield Finding(second_line, False, f"rule {second.id} says again at {_gates(shared)} what {first.id} says")
@@ -195,7 +210,11 @@ def _doubts_of_end(rule: Rule) -> Iterator[str]:
 
 
 def _denies_all(rule: Rule) -> bool:
-    return rule.effect is Outcome.DENY and not rule.when and not rule.unless
+    return rule.effect is Outcome.DENY and not any(rule.conditions)
+
+
+def _asks(rule: Rule) -> tuple[object, ...]:
+    return rule.effect, rule.when, rule.unless, rule.where
 
 
 def _shadows(strict: Rule, other: Rule) -> bool:
@@ -205,6 +224,7 @@ def _shadows(strict: Rule, other: Rule) -> bool:
         and strict.id != other.id
         and other.effect is not Outcome.DENY
         and not strict.unless
+        and strict.where in (None, other.where)
         and set(other.at) <= set(strict.at)
         and strict.when.items() <= other.when.items()
     )

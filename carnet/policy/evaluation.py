@@ -27,9 +27,10 @@ from typing import Final, NamedTuple
 
 from carnet.decision import Gate, Obligation, Outcome, strictest
 from carnet.identifiers import Digest
+from carnet.policy.expressions import Expression
 from carnet.policy.facts import Fact, Facts
 from carnet.policy.groups import Groups
-from carnet.policy.matching import Answer, Matcher, negate
+from carnet.policy.matching import Answer, Matcher, Where, negate
 from carnet.policy.rules import (
     ENGINE,
     NO_PERMIT,
@@ -63,7 +64,7 @@ class Input(NamedTuple):
     """
 
     name: str
-    matcher: Matcher
+    matcher: Matcher | Where
     fact: Fact | None
     answer: Answer
     exempting: int
@@ -194,6 +195,8 @@ def _judge(planned: PlannedRule, facts: Facts, groups: Groups, on: date | None) 
     answers = [_ask(planned.when, 0, inputs, facts, groups, on)]
     for number, conditions in enumerate(planned.exemptions, start=1):
         answers.append(negate(_ask(conditions, number, inputs, facts, groups, on)))
+    if planned.where is not None and Answer.NO not in answers:
+        answers.append(_ask_together(planned.where, inputs, facts))
     verdict = _VERDICTS[max(answers)]
     if verdict is Verdict.APPLIED and _has_ended(planned.file, on):
         return _ended(planned, tuple(inputs))
@@ -221,6 +224,16 @@ def _ask(
         inputs.append(Input(name, matcher, fact, said, exempting))
         together = max(together, said)
     return together
+
+
+def _ask_together(expression: Expression, inputs: list[Input], facts: Facts) -> Answer:
+    """Ask the expression, put the facts that it reads into `inputs`, and return what it says."""
+    said, asked = expression.answer(facts), expression.asked
+    for name in expression.names:
+        fact = facts.get(name)
+        # Of several facts, it is those that are not there which are missing.
+        inputs.append(Input(name, asked, fact, Answer.YES if said is Answer.MISSING and fact is not None else said, 0))
+    return said
 
 
 def _has_begun(file: PolicyFile, on: date | None) -> bool:

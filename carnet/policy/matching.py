@@ -14,6 +14,7 @@ Example:    >>> answer(Range(min=1), Fact(3, Assurance.DERIVED, "content")).name
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
 from fnmatch import translate
@@ -36,6 +37,7 @@ __all__ = [
     "Outside",
     "Present",
     "Range",
+    "Where",
     "answer",
     "describe",
     "groups_of",
@@ -171,6 +173,13 @@ Matcher: TypeAlias = Annotated[
 """A field type for the value of a condition."""
 
 
+@dataclass(frozen=True)
+class Where:
+    """What an expression asks of a fact, together with others; it is answered by the expression, not here."""
+
+    text: str
+
+
 ValueMatcher: TypeAlias = Scalar | tuple[Scalar, ...] | Range | Glob
 """The matchers that read the fact's value."""
 
@@ -257,7 +266,7 @@ def suits(matcher: Matcher, kind: FactType) -> bool:
     return choices is not None and all(type(choice) is wanted for choice in _choices(choices))
 
 
-def describe(matcher: Matcher) -> str:
+def describe(matcher: Matcher | Where) -> str:
     """Return the matcher in words that follow a fact's name, as in `artifact.size` `is at most 10`."""
     if isinstance(matcher, Present):
         return "is given" if matcher.present else "is not given"
@@ -270,13 +279,13 @@ def describe(matcher: Matcher) -> str:
         parts = [f"at least {matcher.min}"] if matcher.min is not None else []
         parts += [f"at most {matcher.max}"] if matcher.max is not None else []
         return "is " + " and ".join(parts)
-    if isinstance(matcher, Glob):
-        return "fits " + _listed(matcher.patterns)
+    if isinstance(matcher, Glob | Where):
+        return "fits " + (_listed(matcher.patterns) if isinstance(matcher, Glob) else f"the expression {matcher.text}")
     choices = _choices(matcher)
     return ("is " if len(choices) == 1 else "is one of ") + _listed(choices)
 
 
-def groups_of(matcher: Matcher) -> tuple[str, ...]:
+def groups_of(matcher: Matcher | Where) -> tuple[str, ...]:
     """Return the groups that the matcher names."""
     return matcher.names if isinstance(matcher, InGroup | Outside) else ()
 

@@ -27,7 +27,7 @@ from carnet.approval import GATES
 from carnet.decision import Gate, Outcome
 from carnet.policy.evaluation import PolicyDecision, RuleResult, Verdict, evaluate
 from carnet.policy.facts import Fact, Facts, Supplier
-from carnet.policy.matching import Answer, Assured, Matcher, describe
+from carnet.policy.matching import Answer, Assured, Matcher, Where, describe
 from carnet.policy.open_rules import OpenCondition, OpenRule, RuleStanding, Supplied
 from carnet.policy.rules import ENGINE, NO_PERMIT, UNCHANGED, ApprovalNeed, Policy
 from carnet.policy.supplying import Offer, act, offers, people
@@ -139,10 +139,13 @@ class _Question:
         asked: dict[str, dict[str, Matcher]] = {}
         for _, result in results:
             for given in result.inputs:
-                asked.setdefault(given.name, {}).setdefault(_key(given.matcher), given.matcher)
+                if not isinstance(given.matcher, Where):
+                    asked.setdefault(given.name, {}).setdefault(_key(given.matcher), given.matcher)
         self._matchers = {name: tuple(asked[name].values()) for name in sorted(asked)}
         made = {name: offers(name, facts.get(name), matchers, policy, on) for name, matchers in self._matchers.items()}
-        self._is_all = all(one.is_all for one in made.values())
+        # What would satisfy an expression is not searched for, so where one is asked nothing is known in full.
+        reads_together = any(isinstance(given.matcher, Where) for _, result in results for given in result.inputs)
+        self._is_all = all(one.is_all for one in made.values()) and not reads_together
         self._offers: dict[str, tuple[Offer, ...]] = {name: one.found for name, one in made.items() if one.found}
         self._everything = {name: (1 << len(found)) - 1 for name, found in self._offers.items()}
         self._fitting = {
@@ -215,7 +218,7 @@ class _Question:
         """Return the rule of a result, or None if it does not apply, whatever is supplied."""
         read: dict[int, list[OpenCondition]] = {}
         for given in result.inputs:
-            fitting = self._fitting.get(given.name)
+            fitting = None if isinstance(given.matcher, Where) else self._fitting.get(given.name)
             yes, no = (0, 0) if fitting is None else fitting[places[given.name][_key(given.matcher)]]
             read.setdefault(given.exempting, []).append(OpenCondition(given.name, given.answer, yes, no))
         rule = OpenRule(
@@ -392,7 +395,7 @@ def _may_matter(result: RuleResult) -> bool:
     )
 
 
-def _key(matcher: Matcher) -> str:
+def _key(matcher: Matcher | Where) -> str:
     """Return what tells matchers apart: `True` and `1` ask different things."""
     return f"{type(matcher).__name__} {matcher!r}"
 

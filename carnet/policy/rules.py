@@ -27,8 +27,9 @@ from carnet.encoding import JsonValue, canonical
 from carnet.errors import CallerError
 from carnet.identifiers import Digest
 from carnet.limits import POLICY_RULES_MAX, REASONS_MAX
+from carnet.policy.expressions import EXPRESSION_CHARS_MAX, Expression, read_expression
 from carnet.policy.groups import NO_GROUPS, Groups
-from carnet.policy.matching import Asker, Matcher, asker, groups_of
+from carnet.policy.matching import Asker, Matcher, Where, asker, groups_of
 from carnet.statement import Positive, ShortText, Text, Unique, WireModel, Word
 from carnet.timestamps import Day
 
@@ -102,6 +103,8 @@ class Rule(WireModel):
     at: Annotated[tuple[Gate, ...], Field(min_length=1), Unique]
     when: Conditions = Field(default_factory=dict)
     unless: Exemptions = Field(default_factory=dict)
+    where: Annotated[str, Field(min_length=1, max_length=EXPRESSION_CHARS_MAX)] | None = None
+    """A condition on several facts together, in CEL, beside those of `when`."""
     effect: Outcome
     reason: Text
     remedy: Text | None = None
@@ -128,10 +131,13 @@ class Rule(WireModel):
         return (self.unless,) if self.unless else ()
 
     @property
-    def conditions(self) -> Iterator[tuple[str, Matcher]]:
-        """Every condition, of `when` and of `unless`."""
+    def conditions(self) -> Iterator[tuple[str, Matcher | Where]]:
+        """Every condition, of `when`, of `unless` and of `where`."""
         for conditions in (self.when, *self.exemptions):
             yield from conditions.items()
+        if self.where is not None:
+            expression = read_expression(self.where)
+            yield from ((name, expression.asked) for name in expression.names)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -226,6 +232,7 @@ class PlannedRule:
     rule: Rule
     file: PolicyFile
     when: tuple[PlannedCondition, ...]
+    where: Expression | None
     exemptions: tuple[tuple[PlannedCondition, ...], ...]
     obligations: tuple[tuple[bytes, Obligation], ...]
     end: HoldEnd | None
@@ -296,6 +303,7 @@ def _plan(rule: Rule, file: PolicyFile) -> PlannedRule:
         rule,
         file,
         _planned(rule.when),
+        None if rule.where is None else read_expression(rule.where),
         tuple(_planned(conditions) for conditions in rule.exemptions),
         tuple((obligation.encode(), obligation) for obligation in rule.obligations),
         rule.end,
