@@ -28,8 +28,9 @@ from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 
 _RECALLED_MAX = 16
-_WAYS_MAX = 1_000
 """How many recalled transfers are looked at to tell why something is not here."""
+_WAYS_MAX = 1_000
+"""How many artifacts that share a segment are looked at for one that may be pulled."""
 _CONSUMER_KEY_NUMBER = 1
 """An agent has one KEM key; its statement names it."""
 
