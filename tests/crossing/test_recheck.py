@@ -187,8 +187,13 @@ async def test_what_turns_out_to_be_exploited_is_put_away_its_origin_told_and_co
         with pytest.raises(NotFound, match="E-SEGMENT-UNKNOWN"):  # also for who had it before
             await session.client.segment(SegmentId(border.eu.stored()[0].name))
 
+    index = documents.decision_index_name("receipt", "eu")
+    first = await kept(border.eu, view.transfer, index)
     await retry(operator, view)  # the word still stands
-    await until_state(border.eu, view.transfer, "quarantined")
+    async with asyncio.timeout(DEADLINE_S):
+        while await kept(border.eu, view.transfer, index) == first:
+            await asyncio.sleep(0.02)
+    assert await state_at(border.eu, view.transfer) == "quarantined"
     await change(border.eu, lambda tx: withdraw_attestation(tx, "word", "a mistake"))
     await retry(operator, view)
     again = await border.until(view.transfer, lambda one: one.deliveries[0].state == "delivered", DEADLINE_S)
