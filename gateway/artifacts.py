@@ -23,7 +23,7 @@ from gateway.deciding import Judgement, judge_signer, judge_waybill, record_deci
 from gateway.ports import Transaction
 from gateway.records import ArtifactRecord, IdentityRecord, SegmentWay
 from gateway.services import Services
-from gateway.standing import judge_pull_again
+from gateway.standing import READABLE, is_put_away, judge_pull_again
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 
@@ -141,7 +141,7 @@ class Artifacts:
 
         Until the shared segments are sealed anew for such a reader, the artifact waits.
         """
-        seen: set[Digest] = set()
+        services, seen = self._services, set[Digest]()
         due = list(documents.read_packing(tx, transfer).bases)
         while due:
             digest = due.pop()
@@ -154,14 +154,13 @@ class Artifacts:
             else:
                 name = f"{base.repository}:{base.tag}"
                 waybill = documents.read_waybill(tx, base.id)
-                found = judge_waybill(
-                    tx, self._services, bundle, Gate.RELEASE, waybill, destination=self._services.site, consumer=consumer
-                )
-                found = judge_pull_again(tx, self._services, bundle, found, waybill, consumer)
+                found = judge_waybill(tx, services, bundle, Gate.RELEASE, waybill, destination=services.site, consumer=consumer)
+                found = judge_pull_again(tx, services, bundle, found, waybill, consumer)
                 due += documents.read_packing(tx, base.id).bases
-                if found.outcome is Outcome.ALLOW and base.state != "quarantined":
+                is_away = is_put_away(tx, services, base)
+                if found.outcome is Outcome.ALLOW and not is_away:
                     continue
-                why = found.views[0].text if found.outcome is not Outcome.ALLOW else "it is quarantined here"
+                why = "it is quarantined here" if is_away else found.views[0].text
                 text = f"may not be pulled by this consumer ({why})"
             return judgement.overruled(
                 Outcome.HOLD,
@@ -175,8 +174,9 @@ class Artifacts:
         self, tx: Transaction, record: ArtifactRecord, consumer: AgentStatement, step: SignedStep, expired: str | None
     ) -> ArtifactRelease:
         services, transfer = self._services, record.transfer
-        sealed_key = tx.artifact_key(transfer)
-        if sealed_key is None:
+        sealed_key, now = tx.artifact_key(transfer), tx.transfer(transfer)
+        # Since it was decided it may have been recalled, which destroys the key, or put away, which keeps it.
+        if sealed_key is None or now is None or now.state not in READABLE:
             raise self._absent(tx, record.repository, record.tag)
         packing = documents.read_packing(tx, transfer)
         release = make_release(
@@ -288,7 +288,7 @@ class Artifacts:
             if transfer.state == "recalled" and self._services.site in transfer.destinations:
                 why = str(transfer.reasons[0]["text"]) if transfer.reasons else "no reason is kept"
                 return Refused("E-RECALLED", f"{repository}:{tag} was recalled: {why}")
-            if transfer.state == "quarantined" and self._was_delivered(tx, transfer.id):
+            if is_put_away(tx, self._services, transfer):
                 why = str(transfer.reasons[0]["text"]) if transfer.reasons else "no reason is kept"
                 said = f"{repository}:{tag} was delivered, and is quarantined since: {why}"
                 return Refused(
@@ -299,9 +299,6 @@ class Artifacts:
                 said = f"{repository}:{tag} went from here to {goes}; it was not sent to be pulled here"
                 return NotFound("E-ARTIFACT-UNKNOWN", said, remedy=f"pull it at {goes}, or push it to the home site as well")
         return NotFound("E-ARTIFACT-UNKNOWN", f"no artifact {repository}:{tag} that you may see")
-
-    def _was_delivered(self, tx: Transaction, transfer: TransferId) -> bool:
-        return tx.document(transfer, documents.receipt_name(ReceiptKind.DELIVERED, self._services.site)) is not None
 
     def _consumer(self, tx: Transaction, identity: SpiffeId) -> AgentStatement:
         who = tx.identity(identity)

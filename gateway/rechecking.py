@@ -27,14 +27,16 @@ from gateway.recalling import recall_delivery, recall_here
 from gateway.recheck_round import Round, begin_page, end_page, is_due, queue_round
 from gateway.records import JobRecord, TransferRecord
 from gateway.services import Services
-from gateway.standing import consequence, judge_recheck
+from gateway.standing import READABLE, consequence, is_put_away, judge_recheck
 from gateway.telemetry import events
 from gateway.telemetry.logs import get_logger
 from gateway.withdrawing import remove_tag
 
 PAGE = 50
-_DELIVERED = ("admitted", "delivered")
-"""States of transfers of which something was delivered: at their origin, at their destination."""
+_LOOKED_AT = ("admitted", "delivered", "quarantined", "held")
+"""States of transfers of which something was delivered, or put away since: at their origin, at their destination."""
+_ARRIVED = frozenset({"delivered", "quarantined", "held"})
+"""States of deliveries that their destination has the key of."""
 _TAKING_BACK = frozenset({Outcome.QUARANTINE, Outcome.DENY})
 
 
@@ -91,7 +93,7 @@ class Recheck:
         """Decide about every delivery of one transfer that arrived; say why that cannot be done, if so (rule 5)."""
         services, transfer = self._services, record.id
         try:
-            for destination in await services.catalog.read(lambda tx: _arrived(tx, services.site, transfer)):
+            for destination in await services.catalog.read(lambda tx: _arrived(tx, services, transfer)):
                 await self._recheck_at(transfer, destination, bundle)
         except Unavailable:
             raise  # the whole page is looked at again
@@ -111,14 +113,17 @@ class Recheck:
     ) -> tuple[TransferRecord, Judgement, Outcome] | None:
         """Return the transfer with what is decided about it and what becomes of it, if that is not what is known already."""
         services, record = self._services, tx.transfer(transfer)
-        if record is None or destination not in _arrived(tx, services.site, transfer):
+        if record is None or destination not in _arrived(tx, services, transfer):
             return None
         waybill = documents.read_waybill(tx, transfer)
         judgement = judge_recheck(tx, services, bundle, waybill, destination)
         last = _last_decision(tx, transfer, destination)
         if judgement.outcome is Outcome.ALLOW:
-            return None if last is None or last.outcome is Outcome.ALLOW else (record, judgement, Outcome.ALLOW)
+            is_known = last is None or last.outcome is Outcome.ALLOW or _is_away(tx, services, record, destination)
+            return None if is_known else (record, judgement, Outcome.ALLOW)
         becomes = consequence(services, bundle, judgement)
+        if becomes is not Outcome.DENY and _is_away(tx, services, record, destination):
+            return None  # put away already: only a denial takes more
         if becomes not in _TAKING_BACK and last is not None:
             draft = draft_decision(tx, services, judgement, record, destination=destination)
             if _gist(draft) == _gist(last):
@@ -147,20 +152,27 @@ class Recheck:
 
 def page_of(tx: Transaction, current: Round) -> tuple[list[TransferRecord], str | None]:
     """Return the transfers that the round looks at next, and the cursor after them; None if there are no more."""
-    page = tx.transfers(states=_DELIVERED, limit=PAGE, before=current.cursor)
+    page = tx.transfers(states=_LOOKED_AT, limit=PAGE, before=current.cursor)
     return page, f"{format_time(page[-1].created_at)}|{page[-1].id}" if len(page) == PAGE else None
 
 
-def _arrived(tx: Transaction, site: SiteName, transfer: TransferId) -> list[SiteName]:
+def _arrived(tx: Transaction, services: Services, transfer: TransferId) -> list[SiteName]:
     """Return the destinations at which the transfer is, as far as is known here; this site only while its key is here."""
-    record = tx.transfer(transfer)
-    if record is None or record.state not in _DELIVERED:
+    record, site = tx.transfer(transfer), services.site
+    if record is None:
         return []
     if record.role == "destination":
-        arrived = [site]
+        arrived = [site] if record.state in READABLE or is_put_away(tx, services, record) else []
     else:
-        arrived = [one.destination for one in tx.deliveries(transfer) if one.state == "delivered"]
+        arrived = [one.destination for one in tx.deliveries(transfer) if one.state in _ARRIVED]
     return [one for one in arrived if one != site or tx.artifact_key(transfer) is not None]
+
+
+def _is_away(tx: Transaction, services: Services, record: TransferRecord, destination: SiteName) -> bool:
+    """Tell whether it is put away there: nobody reads it."""
+    if record.role == "destination":
+        return is_put_away(tx, services, record)
+    return all(one.state != "delivered" for one in tx.deliveries(record.id) if one.destination == destination)
 
 
 def _last_decision(tx: Transaction, transfer: TransferId, destination: SiteName) -> Decision | None:

@@ -7,18 +7,32 @@ Spec:       docs/policy.md section "Recheck"; docs/decisions/0032-a-recheck-take
 """
 
 from dataclasses import replace
+from typing import Final
 
 from carnet.decision import Gate, Outcome, strictest
 from carnet.identifiers import SiteName, SpiffeId
 from carnet.messages import ReasonView
 from carnet.policy.evaluation import Verdict
+from carnet.receipt import ReceiptKind
 from carnet.trust import TrustBundle
 from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_waybill
 from gateway.endorsing import lacking
 from gateway.ports import Transaction
+from gateway.records import TransferRecord
 from gateway.services import Services
+
+READABLE: Final = frozenset({"delivered", "admitted"})
+"""States in which a transfer is read by whom its key was given: delivered, as a destination or at home."""
+_PUT_AWAY: Final = frozenset({"quarantined", "inspecting", "held"})
+
+
+def is_put_away(tx: Transaction, services: Services, record: TransferRecord) -> bool:
+    """Tell whether what was delivered here was put away since, be it that somebody asked for it back already."""
+    if record.role != "destination" or record.state not in _PUT_AWAY:
+        return False
+    return tx.document(record.id, documents.receipt_name(ReceiptKind.DELIVERED, services.site)) is not None
 
 
 def judge_recheck(tx: Transaction, services: Services, bundle: TrustBundle, waybill: Waybill, destination: SiteName) -> Judgement:
@@ -37,16 +51,21 @@ def judge_pull_again(
 def judge_return(tx: Transaction, services: Services, bundle: TrustBundle, judgement: Judgement, waybill: Waybill) -> Judgement:
     """Return the judgement at `receipt` about what a recheck decided about before: it comes back only if both gates let it.
 
-    A denial for what is missing leaves it locked: at `receipt` a denial destroys the key (rule 2).
+    A denial for what is missing, at either gate, leaves it locked: at `receipt` a denial destroys the key (rule 2).
     """
     if tx.document(waybill.transfer, documents.decision_name(Gate.RECHECK, services.site)) is None:
         return judgement
-    now = judge_recheck(tx, services, bundle, waybill, services.site)
-    outcome, views = now.outcome, now.views
-    if outcome is Outcome.DENY and consequence(services, bundle, now) is not Outcome.DENY:
-        outcome = Outcome.QUARANTINE
-        views = tuple(view.model_copy(update={"outcome": outcome.value}) for view in views)
-    return _tightened(judgement, outcome, views)
+    judgement = _locked(services, bundle, judgement)
+    now = _locked(services, bundle, judge_recheck(tx, services, bundle, waybill, services.site))
+    return _tightened(judgement, now.outcome, now.views)
+
+
+def _locked(services: Services, bundle: TrustBundle, judgement: Judgement) -> Judgement:
+    """Return the judgement with a quarantine in the place of a denial that rests on no rule that applied."""
+    if judgement.outcome is not Outcome.DENY or judgement.extra or consequence(services, bundle, judgement) is Outcome.DENY:
+        return judgement
+    views = tuple(view.model_copy(update={"outcome": Outcome.QUARANTINE.value}) for view in judgement.views)
+    return replace(judgement, outcome=Outcome.QUARANTINE, extra=views)
 
 
 def consequence(services: Services, bundle: TrustBundle, judgement: Judgement) -> Outcome:

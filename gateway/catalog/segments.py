@@ -61,7 +61,8 @@ _RECALLED_TO = Statement(
 )
 _IS_SENT = schema.transfers.c.sender == bindparam("identity")
 _IS_RELEASED = and_(
-    schema.transfers.c.state != literal("quarantined"),  # what was put away is read by nobody, whoever had it before
+    # What was put away is read by nobody, whoever had it before, also while somebody asks for it back.
+    or_(schema.transfers.c.state == literal("delivered"), schema.transfers.c.state == literal("admitted")),
     exists().where(and_(schema.readers.c.transfer == _u.transfer, schema.readers.c.identity == bindparam("identity"))),
 )
 _WAYS = Statement(

@@ -29,7 +29,7 @@ apiVersion: carnet/policy/v1
 kind: Policy
 metadata: {{id: {site}, version: 1, owner: the tests}}
 attested_by:
-  security: [kev.*]
+  security: [kev.*, content.*]
   export-control: [licence.*, recipient.groups]
 rules:
   - {{id: ordinary, at: [offer, release, receipt], effect: allow, reason: in order}}
@@ -214,7 +214,7 @@ async def retry(settings, view: TransferView) -> None:
 
 
 async def test_a_pull_is_refused_before_the_round_comes_to_it(border: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rechecking, "_DELIVERED", ("recalled",))  # rounds find nothing
+    monkeypatch.setattr(rechecking, "_LOOKED_AT", ("recalled",))  # rounds find nothing
     border.eu.set_policy(policy("eu", EXPLOITED))
     await border.start()
     view = await push(border, tmp_path)
