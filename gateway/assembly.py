@@ -74,7 +74,7 @@ from gateway.route import Routes
 from gateway.services import Bounds, Services
 from gateway.settings import GatewaySettings, parse_address
 from gateway.sitedir import SitePaths, forget_restored, is_restored, load_authority
-from gateway.storage.copies import write_copy
+from gateway.storage.copies import CopyStore
 from gateway.storage.local import LocalBlobStore
 from gateway.telemetry import events
 from gateway.telemetry.causes import current_cause
@@ -302,7 +302,7 @@ def _handlers(services: Services, inbound: Inbound) -> dict[str, Handler]:
         "tell-decision": tell.decision,
         "review": Expire(services).review,
         RECHECK: Recheck(services).run,
-        "copy-log": LogCopies(services, write_copy).run,
+        "copy-log": LogCopies(services, CopyStore().put).run,
         "delete-after": DeleteByTerms(services).run,
         "pass-on": passing.on,
         "pass-back": passing.back,

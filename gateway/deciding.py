@@ -200,12 +200,12 @@ def _judge(
         judgement = judgement.overruled(Outcome.DENY, NO_ONWARD, onward[:TEXT_CHARS_MAX], REMEDY)
     if not judgement.is_open:
         return judgement
-    lacks = unmet(tx, _means(services, bundle, policy, now.date()), binding(decision, Outcome.ALLOW), facts)
+    lacks = unmet(tx, _means(services, bundle, policy, now), binding(decision, Outcome.ALLOW), facts)
     return judgement if lacks is None else judgement.overruled(Outcome.HOLD, "obligation", lacks[0][:TEXT_CHARS_MAX], lacks[1])
 
 
-def _means(services: Services, bundle: TrustBundle, policy: Policy, on: date) -> Means:
-    return Means(services.site, bundle, services.copies, policy.groups, on)
+def _means(services: Services, bundle: TrustBundle, policy: Policy, now: datetime) -> Means:
+    return Means(services.site, bundle, services.copies, policy.groups, now)
 
 
 def _site_facts(
@@ -302,7 +302,8 @@ def record_decision(
     tx.put_document(record.id, documents.decision_index_name(judgement.gate, party), str(index).encode("ascii"))
     asked = binding(judgement.decision, judgement.outcome)
     make_duties(tx, services.site, record, decision, asked)
-    means = _means(services, services.trust.state().current, services.policies.policy, judgement.on)
+    now = services.trust.floor.judged(tx.now)
+    means = _means(services, services.trust.state().current, services.policies.policy, now)
     kept = documents.need(tx, record.id, documents.decision_name(judgement.gate, party))
     queue_copies(tx, means, asked, judgement.known, index=index, decision=kept, inputs=inputs)
     return index

@@ -2,13 +2,14 @@
 
 It is asked wherever policy decides, before the outcome counts: an allow that nobody could keep is none.
 
-Rules:      1. an obligation that the site does not understand is not met  2. a copy that is behind is not met either
+Rules:      1. an obligation that the site does not understand is not met
+            2. where one copy in a region is late, whatever the reason, no other can be promised there
 Spec:       docs/policy.md section "Obligations"
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from carnet.decision import Obligation
@@ -22,10 +23,10 @@ from carnet.trust import TrustBundle
 from gateway.ports import Transaction
 from gateway.settings import CopyPlace
 
-BEHIND: Final = "log-copy-behind"
-"""The site's document that says since when copies of decisions could not be written."""
-BEHIND_MAX: Final = timedelta(minutes=15)
-"""Copies may be behind for so long before what asks for one is held."""
+DUE: Final = "log-copy/"
+"""Before the names of the documents that say which copies are to be written."""
+LATE: Final = timedelta(minutes=15)
+"""A copy may wait for so long to be written before what asks for another in its region is held."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,17 @@ class Means:
     bundle: TrustBundle
     places: tuple[CopyPlace, ...]
     groups: Groups
-    on: date
+    now: datetime
+    """As it is judged: a clock that is set back makes no copy less late."""
 
     def lies_in(self, site: SiteName, region: str) -> bool:
         """Tell whether a site is in a region."""
-        return lies_in(self.bundle.site(site).jurisdiction, region, self.groups, self.on)
+        return lies_in(self.bundle.site(site).jurisdiction, region, self.groups, self.now.date())
 
     def place(self, asked: LogCopy) -> CopyPlace | None:
         """Return where such a copy is written, or None."""
         found = (one for one in self.places if one.mode in ("full", asked.mode))
-        return next((one for one in found if lies_in(one.region, asked.region, self.groups, self.on)), None)
+        return next((one for one in found if lies_in(one.region, asked.region, self.groups, self.now.date())), None)
 
     def keeps_itself(self, asked: LogCopy, facts: Facts) -> bool:
         """Tell whether the copy is there without a place: the record is kept here, and peers on the lane keep its hashes."""
@@ -92,13 +94,24 @@ def _uncopied(tx: Transaction, means: Means, asked: LogCopy) -> tuple[str, str] 
             f"the rule asks for {what} of the record in {asked.region}, and this site has no place for it",
             f'name one in gateway.toml: [[copies]] region = "{asked.region}", directory = "..."',
         )
-    since = tx.site_document(BEHIND)
-    if since is not None and tx.now - parse_time(since.decode("ascii")) > BEHIND_MAX:
+    since = waits_since(tx, asked)
+    if since is not None and means.now - parse_time(since) > LATE:
         return (
-            f"{what} of earlier records could not be written since {since.decode('ascii')}",
+            f"{what} of an earlier record in {asked.region} waits to be written since {since}",
             "see that the directories of [[copies]] can be written; the server's log says what failed",
         )
     return None
+
+
+def due_name(asked: LogCopy) -> str:
+    """Return what the names of all copies of this kind begin with that are to be written; the time follows."""
+    return f"{DUE}{asked.region}-{asked.mode}/"
+
+
+def waits_since(tx: Transaction, asked: LogCopy) -> str | None:
+    """Return since when the oldest such copy waits to be written; None if none does."""
+    prefix = due_name(asked)
+    return next((name.removeprefix(prefix).partition("/")[0] for name in tx.site_documents(prefix, limit=1)), None)
 
 
 def _holders(facts: Facts) -> list[str]:

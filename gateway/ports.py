@@ -164,8 +164,8 @@ class Transaction(PassageRows, Protocol):
         """Return the site's document, or None."""
         ...
 
-    def site_documents(self, prefix: str) -> dict[str, bytes]:
-        """Return the site's documents whose names start with `prefix`."""
+    def site_documents(self, prefix: str, *, limit: int | None = None) -> dict[str, bytes]:
+        """Return the site's documents whose names start with `prefix`, in the order of their names: `limit` of them at most."""
         ...
 
     def delete_site_document(self, name: str) -> None:

@@ -314,9 +314,10 @@ class Documents(Session):
         row = self._one(_SITE_DOCUMENT, name=name)
         return None if row is None else self._checked(_SITE_TABLE, name, row)["body"]
 
-    def site_documents(self, prefix: str) -> dict[str, bytes]:
-        """Return the site's documents whose names start with `prefix`, by name."""
-        found = self._all(_SITE_DOCUMENTS, first=prefix, last=prefix + _LAST_CHARACTER, limit=_DOCUMENTS_MAX)
+    def site_documents(self, prefix: str, *, limit: int | None = None) -> dict[str, bytes]:
+        """Return the site's documents whose names start with `prefix`, in the order of their names: `limit` of them at most."""
+        most = _DOCUMENTS_MAX if limit is None else limit
+        found = self._all(_SITE_DOCUMENTS, first=prefix, last=prefix + _LAST_CHARACTER, limit=most)
         return {row["name"]: self._checked(_SITE_TABLE, row["name"], row)["body"] for row in found}
 
     def delete_site_document(self, name: str) -> None:

@@ -88,7 +88,13 @@ async def examine_state(site: OfflineSite, *, runs: bool) -> AsyncIterator[Findi
     for finding in await site.catalog.read(lambda tx: list(examine_rights(tx, now))):
         yield finding
     for finding in await site.catalog.read(
-        lambda tx: [*_jobs(tx, runs=runs), *_deliveries(tx), *examine_duties(tx), examine_copies(tx), examine_ledger(tx)]
+        lambda tx: [
+            *_jobs(tx, runs=runs),
+            *_deliveries(tx),
+            *examine_duties(tx),
+            *examine_copies(tx, site.settings.site, site.settings.copies),
+            examine_ledger(tx),
+        ]
     ):
         yield finding
 

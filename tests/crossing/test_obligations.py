@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,18 +21,20 @@ from carnet.messages import TransferView
 from carnet.policy.replay import DecisionInputs
 from carnet.proof import EntryProof, verify_entry_proof
 from carnet.statement import parse_model
-from carnet.timestamps import format_time
+from carnet.timestamps import format_time, parse_time
+from gateway import assembly
 from gateway.cli import build_app
 from gateway.copying import copies_due
 from gateway.doctor.obliged import examine_copies, examine_duties
 from gateway.duties import KeptDuty, all_duties, fulfil, open_duties
-from gateway.obliging import BEHIND
 from gateway.offline import open_site
 from gateway.proposals import Change, parse_lane, propose, sign_proposal, unsigned
 from gateway.settings import Telemetry
+from gateway.storage.copies import CopyStore
+from gateway.storage.durable import write_durable
 from tests.crossing.officers import KEYS, ROOT_KEY, appoint_both, approve
 from tests.crossing.ports import free_port
-from tests.crossing.sites import LiveSite, World, know_each_other, push_in
+from tests.crossing.sites import LiveSite, World, push_in
 from tests.crossing.test_metrics import scraped
 from tests.promises.border import verified_log
 from tests.promises.kills import noise
@@ -46,6 +49,7 @@ rules:
     reason: in order
     obligations: [{obligations}]
 """
+DEADLINE_S = 60
 HOLD = """
   - id: two
     at: [release]
@@ -76,7 +80,9 @@ async def push(world: World, tmp_path: Path, number: int = 1, **changes) -> Tran
     return (await world.push(f"file:{source}", f"eu:app:v{number}", **changes)).view
 
 
-def place(site: LiveSite, region: str, directory: Path, mode: str = "full") -> None:
+def place(site: LiveSite, region: str, directory: Path, mode: str = "full", *, is_mounted: bool = True) -> None:
+    if is_mounted:
+        (directory / site.name).mkdir(parents=True)
     with (site.directory / "gateway.toml").open("a") as settings:
         settings.write(f'[[copies]]\nregion = "{region}"\ndirectory = "{directory}"\nmode = "{mode}"\n')
 
@@ -164,32 +170,69 @@ async def test_each_decision_is_copied_to_the_region_that_the_policy_names_and_c
     assert len(list((hashes / "us").iterdir())) == 2
 
 
-async def test_copies_that_cannot_be_written_are_behind_and_after_a_while_hold_what_asks_for_more(border, tmp_path):
+async def test_storage_that_is_not_mounted_is_not_written_beside_and_after_a_while_holds_what_asks_for_more(border, tmp_path):
     far = tmp_path / "far"
-    far.write_text("no directory")
-    place(border.us, "FR", far)
+    place(border.us, "FR", far, is_mounted=False)
     border.us.set_policy(policy("us", one("log-copy", "region: FR, mode: full")))
     await border.start()
     assert (await push(border, tmp_path)).deliveries[0].state == "delivered"
-    await until_behind(border.us)
-    async with open_site(border.us.directory) as opened:
-        assert (await opened.catalog.read(examine_copies)).severity.value == "fail"
-        early = format_time(datetime.now(UTC) - timedelta(minutes=16))
-        await opened.catalog.write(lambda tx: tx.put_site_document(BEHIND, early.encode()))
+    await until_tried(border.us)
+    await make_late_copies(border.us)
 
+    async with open_site(border.us.directory) as opened:
+        told = await opened.catalog.read(lambda tx: list(examine_copies(tx, SiteName("us"), opened.settings.copies)))
     held = await push(border, tmp_path, 2)
-    far.unlink()
-    await border.us.stop()
-    await border.us.start()
+    (far / "us").mkdir(parents=True)
     await written(border.us)
-    await know_each_other(border)
     third = await push(border, tmp_path, 3)
 
+    assert [(one.severity.value, one.status) for one in told] == [("fail", 5), ("fail", 2), ("ok", 0)]
     assert held.deliveries[0].state == "offer-hold"
-    assert "could not be written since" in held.deliveries[0].reasons[0].text
+    assert "an earlier record in FR waits to be written since" in held.deliveries[0].reasons[0].text
     assert third.deliveries[0].state == "delivered"
     await written(border.us)
     assert len(list((far / "us").iterdir())) >= 4
+
+
+async def test_storage_that_hangs_is_late_like_any_other_and_is_written_when_it_answers(border, tmp_path, monkeypatch):
+    answers = threading.Event()
+
+    def slow(path: Path, data: bytes) -> None:
+        answers.wait(DEADLINE_S)
+        write_durable(path, data)
+
+    monkeypatch.setattr(assembly, "CopyStore", lambda: CopyStore(write_s=0.2, write=slow))
+    place(border.us, "FR", tmp_path / "far")
+    border.us.set_policy(policy("us", one("log-copy", "region: FR, mode: full")))
+    await border.start()
+    assert (await push(border, tmp_path)).deliveries[0].state == "delivered"
+    await until_tried(border.us)
+    await make_late_copies(border.us)
+
+    held = await push(border, tmp_path, 2)
+    answers.set()
+    await written(border.us)
+
+    assert held.deliveries[0].state == "offer-hold"
+    assert len(list((tmp_path / "far" / "us").iterdir())) >= 2
+
+
+async def test_a_copy_without_a_place_keeps_no_other_region_waiting(border, tmp_path):
+    """The rule that holds asks for a copy where this site has no place; what others ask for goes on."""
+    place(border.us, "FR", tmp_path / "far")
+    held = "  - {id: no, at: [offer], when: {purpose: wait}, effect: hold, reason: wait, remedy: wait, obligations: ["
+    text = policy("us", one("log-copy", "region: FR, mode: full")) + held + one("log-copy", "region: AU, mode: full") + "]}\n"
+    border.us.set_policy(text)
+    await border.start()
+    waits = await push(border, tmp_path, 1, declare={"purpose": "wait"})
+    assert waits.deliveries[0].state == "offer-hold"
+    await make_late_copies(border.us)
+
+    assert (await push(border, tmp_path, 2)).deliveries[0].state == "delivered"
+    async with open_site(border.us.directory) as opened, asyncio.timeout(DEADLINE_S):
+        while [*await opened.catalog.read(lambda tx: tx.site_documents("log-copy/FR"))]:
+            await asyncio.sleep(0.02)
+        assert len(await opened.catalog.read(lambda tx: tx.site_documents("log-copy/AU"))) == 1
 
 
 async def test_what_came_on_the_terms_of_no_onward_sending_goes_nowhere_else_even_after_it_was_deleted(border, tmp_path):
@@ -419,10 +462,25 @@ async def written(site: LiveSite) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_behind(site: LiveSite) -> None:
-    async with open_site(site.directory) as opened, asyncio.timeout(60):
-        while (await opened.catalog.read(copies_due))[1] is None:
+async def until_tried(site: LiveSite) -> None:
+    """Return once a copy could not be written."""
+    async with open_site(site.directory) as opened, asyncio.timeout(DEADLINE_S):
+        while not any(one.kind == "copy-log" and one.failing for one in await opened.catalog.read(lambda tx: tx.tally_jobs())):
             await asyncio.sleep(0.02)
+
+
+async def make_late_copies(site: LiveSite) -> None:
+    """Let every copy that is to be written have waited for sixteen minutes more."""
+
+    def change(tx):
+        for name in tx.site_documents("log-copy/"):
+            head, kind, at, index = name.split("/")
+            early = format_time(parse_time(at) - timedelta(minutes=16))
+            tx.delete_site_document(name)
+            tx.put_site_document(f"{head}/{kind}/{early}/{index}", b"due")
+
+    async with open_site(site.directory) as opened:
+        await opened.catalog.write(change)
 
 
 async def make_late(site: LiveSite, duty: KeptDuty) -> None:
