@@ -301,7 +301,7 @@ def record_decision(
     )
     tx.put_document(record.id, documents.decision_index_name(judgement.gate, party), str(index).encode("ascii"))
     asked = binding(judgement.decision, judgement.outcome)
-    make_duties(tx, services.site, record, decision, asked)
+    make_duties(tx, services.site, record, asked, at=decision.at, decision=decision.digest, destination=destination)
     now = services.trust.floor.judged(tx.now)
     means = _means(services, services.trust.state().current, services.policies.policy, now)
     kept = documents.need(tx, record.id, documents.decision_name(judgement.gate, party))

@@ -3,9 +3,10 @@
 A duty is made in the transaction that records the decision which asks for it, and logged; it stays open until somebody of its
 role signs a fulfilment. Who looks after the site sees the open ones, and policy can ask whether reviews of a lane are late.
 
-Rules:      1. one duty a transfer and kind and words, however often it is decided  2. an open duty never ends by itself
+Rules:      1. one duty a transfer and kind and words, however often it is decided; of reviews, one a delivery
+            2. an open duty never ends by itself
             3. a review is not done by who asked for the transfer, owns its agent, or approved it
-Layout:     site documents: duty/<id>, and duty-open/<due>/<id> while it is open
+Layout:     site documents: duty/<id>; while it is open duty-open/<due>/<id>, and of a review duty-review/<lane>/<due>/<id>
 Spec:       docs/policy.md section "Obligations"
 """
 
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from carnet.approval import involvement
-from carnet.decision import Decision, Obligation
+from carnet.decision import Obligation
 from carnet.encoding import JsonValue, canonical
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
@@ -32,7 +33,10 @@ from gateway.records import TransferRecord
 
 _DUTY: Final = "duty/"
 _OPEN: Final = "duty-open/"
+_REVIEWS: Final = "duty-review/"
 _ID_DIGITS: Final = 16
+_COUNTED_MAX: Final = 1_000
+_REVIEWS_COUNTED_MAX: Final = 100
 
 
 @dataclass(frozen=True)
@@ -65,16 +69,36 @@ class KeptDuty:
 
 
 def make_duties(
-    tx: Transaction, site: SiteName, record: TransferRecord, decision: Decision, asked: tuple[Obligation, ...]
+    tx: Transaction,
+    site: SiteName,
+    record: TransferRecord,
+    asked: tuple[Obligation, ...],
+    *,
+    at: str,
+    decision: Digest | None = None,
+    destination: SiteName | None = None,
 ) -> None:
-    """Make and log the duties that a decision asks people for, unless they were made before (rule 1)."""
+    """Make and log the duties that a decision asks people for, unless they were made before (rule 1).
+
+    Args:
+        tx: where they are kept.
+        site: this site.
+        record: the transfer that it is about.
+        asked: the obligations that bind.
+        at: when it was decided.
+        decision: of the signed decision, if there is one: a denial at the declaration is logged without.
+        destination: whose delivery it is; None for a pull, which nobody reviews.
+    """
     for one in asked:
         kind = KINDS.get(one.kind)
         if kind is None or kind.nature is not Nature.PEOPLE:
             continue
-        what = read_obligation(one)
-        assert isinstance(what, Duty)  # noqa: S101 - the table says so
+        what: Duty = read_obligation(one)
         named: dict[str, JsonValue] = {"site": site, "transfer": record.id, "kind": one.kind, "parameters": what.to_json()}
+        if one.kind == REVIEW:
+            if destination is None:
+                continue
+            named["destination"] = destination  # of several, the last may be let go when the first was reviewed
         duty = KeptDuty(
             id=Digest.of(canonical(named)).hex[:_ID_DIGITS],
             transfer=record.id,
@@ -83,26 +107,27 @@ def make_duties(
             kind=one.kind,
             role=what.role,
             channel=what.channel if isinstance(what, Report) else None,
-            made=decision.at,
-            due=format_time(parse_time(decision.at) + timedelta(hours=what.within_h)),
+            made=at,
+            due=format_time(parse_time(at) + timedelta(hours=what.within_h)),
         )
         if tx.site_document(_DUTY + duty.id) is not None:
             continue
         _keep(tx, duty)
-        tx.put_site_document(_open_name(duty), duty.id.encode("ascii"))
-        tx.append(
-            EntryType.DUTY_MADE,
-            {"transfer": record.id, "duty": duty.id, "decision": decision.digest, "what": duty.words, "due": duty.due},
-        )
+        for name in _open_names(duty):
+            tx.put_site_document(name, duty.id.encode("ascii"))
+        rests_on: dict[str, JsonValue] = {} if decision is None else {"decision": decision}
+        tx.append(EntryType.DUTY_MADE, {"transfer": record.id, "duty": duty.id, "what": duty.words, "due": duty.due, **rests_on})
 
 
-def open_duties(tx: Transaction, *, due_before: datetime | None = None) -> Iterator[KeptDuty]:
-    """Yield the open duties, the one that is due first in front; with `due_before` only what is due earlier."""
-    bound = None if due_before is None else format_time(due_before)
-    for name, body in tx.site_documents(_OPEN).items():
-        if bound is not None and name.removeprefix(_OPEN).partition("/")[0] >= bound:
-            return
+def open_duties(tx: Transaction, *, limit: int | None = None) -> Iterator[KeptDuty]:
+    """Yield the open duties, the one that is due first in front."""
+    for body in tx.site_documents(_OPEN, limit=limit).values():
         yield find_duty(tx, body.decode("ascii"))
+
+
+def count_duties(tx: Transaction) -> tuple[int, int]:
+    """Return how many duties are open and in time, and how many are late: of the first 1 000."""
+    return _counted(tx, _OPEN, tx.now, _COUNTED_MAX)
 
 
 def all_duties(tx: Transaction) -> list[KeptDuty]:
@@ -111,8 +136,8 @@ def all_duties(tx: Transaction) -> list[KeptDuty]:
 
 
 def reviews_overdue(tx: Transaction, lane: str, now: datetime) -> int:
-    """Return how many reviews of transfers on a lane are late."""
-    return sum(duty.kind == REVIEW and duty.lane == lane for duty in open_duties(tx, due_before=now))
+    """Return how many reviews of transfers on a lane are late; of more than a hundred, a hundred."""
+    return _counted(tx, f"{_REVIEWS}{lane}/", now, _REVIEWS_COUNTED_MAX)[1]
 
 
 def find_duty(tx: Transaction, duty: str) -> KeptDuty:
@@ -149,7 +174,8 @@ def fulfil(
         raise Conflict("E-DUTY", f"the duty {duty.id} ({duty.words}) is done already")
     done = replace(duty, done=envelope.to_json())
     _keep(tx, done)
-    tx.delete_site_document(_open_name(duty))
+    for name in _open_names(duty):
+        tx.delete_site_document(name)
     tx.append(
         EntryType.DUTY_DONE,
         {"transfer": duty.transfer, "duty": duty.id, "fulfilment": said.digest, "person": said.person, "due": duty.due},
@@ -191,5 +217,14 @@ def _read(body: bytes) -> KeptDuty:
     )
 
 
-def _open_name(duty: KeptDuty) -> str:
-    return f"{_OPEN}{duty.due}/{duty.id}"
+def _open_names(duty: KeptDuty) -> list[str]:
+    """Return the documents that say that the duty is open: what is due first comes first."""
+    by_lane = [f"{_REVIEWS}{duty.lane}/{duty.due}/{duty.id}"] if duty.kind == REVIEW else []
+    return [f"{_OPEN}{duty.due}/{duty.id}", *by_lane]
+
+
+def _counted(tx: Transaction, prefix: str, now: datetime, most: int) -> tuple[int, int]:
+    """Return how many documents below `prefix` have their time to come, and how many had it before `now`."""
+    dues = [name.removeprefix(prefix).partition("/")[0] for name in tx.site_documents(prefix, limit=most)]
+    late = sum(due < format_time(now) for due in dues)
+    return len(dues) - late, late

@@ -13,6 +13,7 @@ from carnet.envelope import parse_envelope
 from carnet.errors import CallerError, CapacityError, Conflict, NotAuthorised, NotFound
 from carnet.identifiers import SegmentId, SpiffeId, TransferId
 from carnet.messages import Advice, CommitRequest, CommitResponse, DeclareRequest, DeclareResponse, SealedArtifact
+from carnet.policy.obligations import binding
 from carnet.timestamps import format_time
 from carnet.transfer import ORIGIN, may, step
 from carnet.trust import Lane, TrustBundle
@@ -21,6 +22,7 @@ from gateway import documents
 from gateway.advising import advise
 from gateway.commit import Commit
 from gateway.deciding import Judgement, judge_declaration, refused
+from gateway.duties import make_duties
 from gateway.lately import Lately
 from gateway.ownership import own_transfer
 from gateway.ports import Transaction
@@ -105,6 +107,9 @@ class Receive:
                 "trust-version": bundle.version,
             },
         )
+        for judgement in judgements:
+            asked = binding(judgement.decision, judgement.outcome)
+            make_duties(tx, self._services.site, record, asked, at=format_time(tx.now))
 
     def _record(self, tx: Transaction, identity: SpiffeId, request: DeclareRequest) -> TransferRecord:
         known = tx.turn(self._services.site, request.repository, request.tag)

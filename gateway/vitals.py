@@ -11,7 +11,7 @@ from typing import Final
 
 from carnet.timestamps import parse_time
 from gateway.copying import copies_due
-from gateway.duties import open_duties
+from gateway.duties import count_duties
 from gateway.expiries import expiries
 from gateway.ports import Transaction
 from gateway.reserve import free_bytes
@@ -78,9 +78,8 @@ class Vitals:
             metrics.job_attempts.labels(tally.kind).set(tally.attempts_max)
             metrics.job_lateness.labels(tally.kind).set(max(0.0, (tx.now - tally.oldest_due).total_seconds()))
 
-        late = sum(1 for _ in open_duties(tx, due_before=tx.now))
-        metrics.duties.labels("late").set(late)
-        metrics.duties.labels("open").set(sum(1 for _ in open_duties(tx)) - late)
+        for state, count in zip(("open", "late"), count_duties(tx), strict=True):
+            metrics.duties.labels(state).set(count)
         metrics.copies_due.set(copies_due(tx)[0])
 
     def _ask_disk(self, now: float) -> None:

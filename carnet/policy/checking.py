@@ -16,14 +16,14 @@ from itertools import combinations
 
 from pydantic import ValidationError
 
-from carnet.decision import Gate, Outcome
+from carnet.decision import Gate, Obligation, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
 from carnet.policy.expressions import doubt_about, read_expression
 from carnet.policy.facts import FACTS, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Matcher, describe, groups_of, suits
-from carnet.policy.obligations import problem_of
+from carnet.policy.obligations import REVIEW, problem_of
 from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule, means
 from carnet.policy.source import SourceTree, parse_yaml
 
@@ -120,9 +120,18 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
 
 def _obligation_findings(rule: Rule, number: int, tree: SourceTree, groups: Groups) -> Iterator[Finding]:
     for position, obligation in enumerate(rule.obligations):
-        problem = problem_of(obligation, rule.at, groups.names)
+        problem = problem_of(obligation, rule.at, groups.names) or _unheard(rule, obligation)
         if problem is not None:
             yield Finding(tree.line(("rules", number, "obligations", position)), True, f"rule {rule.id}: {problem}")
+
+
+def _unheard(rule: Rule, obligation: Obligation) -> str | None:
+    """Return why an obligation of this rule would never bind anybody, or None."""
+    if rule.effect is Outcome.ALLOW and set(rule.at) == {Gate.RECHECK}:
+        return "what allows at recheck changes nothing, and obliges nobody"
+    if obligation.kind == REVIEW and rule.effect is not Outcome.ALLOW and not rule.approvals:
+        return "a review is of what was let go: ask for it where a rule allows, or holds for approvals"
+    return None
 
 
 def _expression_findings(rule: Rule, number: int, tree: SourceTree) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ the site itself, some by the destination under the terms of the release, and som
 Rules:      1. a kind that is not in the table, or parameters that it has not, are a mistake of the policy
             2. what a rule that allows asks for binds once the outcome is allow; what another rule asks for binds as it applies
             3. terms of a release that a destination does not understand are held there, never ignored
+            4. a review is of what was let go, so whoever lets it go cannot have reviewed it before
 Spec:       docs/policy.md section "Obligations"; COMPLIANCE section 5
 Example:    >>> read_obligation(Obligation(kind="retain", parameters={"years": 6})).years
             6
@@ -160,7 +161,10 @@ KINDS: Final[dict[str, Kind]] = {
         _EVERY, Report, Nature.PEOPLE, "`channel`, `within_h`, and `role` if not anybody: it is reported to an authority"
     ),
     REVIEW: Kind(
-        _EVERY, Duty, Nature.PEOPLE, "`role`, `within_h`: a person of the role who did not approve it looks at it afterwards"
+        _EVERY - {Gate.RECHECK},
+        Duty,
+        Nature.PEOPLE,
+        "`role`, `within_h`: a person of the role who had no part in it looks at it afterwards",
     ),
 }
 """Every kind of obligation that a rule may ask for. Approvals are asked for by `approvals` of a hold."""
@@ -205,12 +209,14 @@ def regions_of(read: Any) -> tuple[str, ...]:
 
 
 def binding(decision: PolicyDecision, outcome: Outcome) -> tuple[Obligation, ...]:
-    """Return the obligations that bind once what was decided came to `outcome`, each once, in their order (rule 2)."""
+    """Return the obligations that bind once what was decided came to `outcome`, each once, in their order (rules 2 and 4)."""
+    is_let_go = outcome is Outcome.ALLOW and decision.gate is not Gate.RECHECK
     asked = {
         one.encode()
         for result in decision.results
-        if result.obligations and (outcome is Outcome.ALLOW or result.effect is not Outcome.ALLOW)
+        if result.obligations and (is_let_go or result.effect is not Outcome.ALLOW)
         for one in result.obligations
+        if is_let_go or one.kind != REVIEW
     }
     return tuple(
         one

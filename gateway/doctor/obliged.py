@@ -1,7 +1,6 @@
 """What policy obliges the site and its people to, and whether it gets done: duties that are late, copies that are behind."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 from carnet.identifiers import SiteName
@@ -19,7 +18,7 @@ _FIX: Final = "carnet-gateway duty list DIR; who did it: carnet-gateway duty sig
 
 def examine_duties(tx: Transaction) -> Iterator[Finding]:
     """Yield a finding for each duty that is late or open, the most urgent first; one that all is well if none is."""
-    now, found = format_time(tx.now), list(islice(open_duties(tx), _SHOWN + 1))
+    now, found = format_time(tx.now), list(open_duties(tx, limit=_SHOWN + 1))
     for duty in found[:_SHOWN]:
         said = f"{duty.words} about {duty.name} (transfer {duty.transfer}) was due at {duty.due}"
         if duty.due < now:

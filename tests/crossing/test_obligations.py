@@ -345,6 +345,37 @@ async def test_who_approved_or_asked_for_a_transfer_does_not_review_it(border, t
     await close(border.us, review, "olga", "security")
 
 
+async def test_a_review_that_the_hold_itself_asks_for_cannot_be_done_before_the_release(border, tmp_path):
+    """Whoever signs it beforehand could approve afterwards, and have reviewed themselves."""
+    border.us.set_policy(
+        policy("us") + HOLD.rstrip() + "\n    obligations: [" + one("review", "role: security, within_h: 72") + "]\n"
+    )
+    await border.start()
+    view = await push(border, tmp_path)
+    before = await duties(border.us)
+    await approve(border, view.transfer, "bob", "security")
+    await border.until(view.transfer, lambda one: one.deliveries[0].state == "delivered")
+    [review] = await duties(border.us)
+
+    assert before == []
+    await refuse(border.us, review, "bob", "security", NotAuthorised, "had a part")
+    await close(border.us, review, "olga", "security")
+
+
+async def test_what_is_denied_when_it_is_declared_is_told_to_whom_the_rule_names(border, tmp_path):
+    border.us.set_policy(
+        policy("us")
+        + "  - {id: no, at: [offer], when: {purpose: arms}, effect: deny, reason: no, remedy: none, obligations: ["
+        + one("report", "channel: ddtc-126-1-e-2, within_h: 24")
+        + "]}\n"
+    )
+    await border.start()
+    with pytest.raises(Refused, match="rule no"):
+        await push(border, tmp_path, declare={"purpose": "arms"})
+
+    assert [duty.words for duty in await duties(border.us)] == ["report to ddtc-126-1-e-2 by anybody"]
+
+
 async def test_a_duty_of_what_a_permit_asks_is_not_made_for_what_was_not_allowed(border, tmp_path):
     border.us.set_policy(
         policy("us", one("review", "role: security, within_h: 72"))
@@ -493,8 +524,10 @@ async def make_late(site: LiveSite, duty: KeptDuty) -> None:
 
         def change(tx):
             past = replace(duty, due=format_time(datetime.now(UTC) - timedelta(hours=1)))
-            tx.delete_site_document(f"duty-open/{duty.due}/{duty.id}")
-            tx.put_site_document(f"duty-open/{past.due}/{duty.id}", duty.id.encode())
+            for name in module._open_names(duty):
+                tx.delete_site_document(name)
+            for name in module._open_names(past):
+                tx.put_site_document(name, duty.id.encode())
             module._keep(tx, past)
 
         await opened.catalog.write(change)

@@ -106,6 +106,18 @@ def test_a_mistake_in_an_obligation_is_told_with_its_line_and_makes_the_policy_u
     assert found[1].line == found[0].line + 1
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id: r, at: [recheck], effect: allow, obligations: [{kind: retain, parameters: {years: 6}}]", "obliges nobody"),
+        ("id: r, effect: deny, obligations: [{kind: review, parameters: {role: x, within_h: 1}}]", "of what was let go"),
+        ("id: r, effect: hold, obligations: [{kind: review, parameters: {role: x, within_h: 1}}]", "of what was let go"),
+    ],
+)
+def test_an_obligation_that_would_never_bind_is_a_mistake(text, words):
+    assert words in next(one.text for one in check_policy(source(ALLOW_ALL, rule(text))) if one.is_error)
+
+
 def test_what_a_permit_asks_for_binds_once_it_is_allowed_and_what_a_hold_asks_for_binds_at_once():
     decision = evaluate(
         policy(
