@@ -35,7 +35,7 @@ from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
 from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, draft_decision, judge_signer, judge_waybill, record_decision
-from gateway.hold_rule import HOLDS, escalations, judge_hold_end, keep_beginning, said_of_end
+from gateway.hold_rule import HOLDS, WAITING, escalations, judge_hold_end, judge_site_limit, keep_beginning, said_of_end
 from gateway.ledger import credit, debit, rests_on_licence
 from gateway.mode_rule import judge_mode
 from gateway.ports import Transaction
@@ -70,6 +70,7 @@ def judge_delivery(
     """Return what is decided about a delivery at `offer` or `release`, where policy judged `asked`."""
     asked, time = judge_hold_end(tx, services, _judge_licence(asked), record, destination)
     judgement = judge_signer(tx, services, _judge_approvals(tx, services, bundle, asked, record, destination, time), record.id)
+    judgement = judge_site_limit(tx, services, judgement, record, destination)
     judgement = judge_mode(tx, bundle, judge_recalled_bases(tx, judgement, record.id, destination), record)
     forbids = any(one.kind == NO_PREFETCH for one in asked.decision.obligations)
     if asked.gate is not Gate.OFFER or judgement.outcome is not Outcome.ALLOW or not forbids:
@@ -93,7 +94,8 @@ def record_delivery(
     if judgement.asks:
         tx.put_document(record.id, hold, documents.need(tx, record.id, documents.decision_name(gate, destination)))
         tx.put_document(record.id, place, str(index).encode("ascii"))
-    elif judgement.outcome is not Outcome.ALLOW:
+    elif judgement.outcome is not Outcome.ALLOW and judgement.views[0].rule != NO_PREFETCH:
+        # An offer that waits for its release keeps the approvals that it has.
         tx.delete_document(record.id, hold)
         tx.delete_document(record.id, place)
         tx.delete_document(record.id, documents.hold_begun_name(gate, destination))
@@ -147,7 +149,7 @@ def read_hold(tx: Transaction, transfer: TransferId, gate: Gate, destination: Si
 
 def open_hold(tx: Transaction, services: Services, delivery: DeliveryRecord) -> OpenHold | None:
     """Return the hold that a delivery waits in for approvals now, or None: it is the last decision, and has not expired."""
-    if delivery.state not in _WAITING:
+    if delivery.state not in WAITING:
         return None
     for gate in GATES:
         last = tx.document(delivery.transfer, documents.decision_name(gate, delivery.destination))
@@ -164,7 +166,7 @@ def queue_review(tx: Transaction, services: Services, delivery: DeliveryRecord, 
 
     Also when that ends which the hold, just judged, rests on: the hours that a rule gives it, for one.
     """
-    if delivery.state not in _WAITING or delivery.outcome == Outcome.ALLOW:
+    if delivery.state not in WAITING or delivery.outcome == Outcome.ALLOW:
         return
     hold = open_hold(tx, services, delivery)
     ends = [delivery.state_at + timedelta(hours=services.bounds.hold_hours)] if delivery.state in HOLDS else []
@@ -180,7 +182,7 @@ def decide_again(tx: Transaction, record: TransferRecord, delivery: DeliveryReco
     key = f"{record.id}/{delivery.destination}"
     if delivery.state == "offer-hold":
         tx.queue_job(*(("offer", key) if record.state == "admitted" else ("admit", str(record.id))))
-    elif delivery.state in _WAITING:
+    elif delivery.state in WAITING:
         tx.queue_job("send-key" if delivery.state == "released" else "release", key)
 
 
@@ -227,10 +229,6 @@ def approvals_view(tx: Transaction, services: Services, delivery: DeliveryRecord
             for one in found.counted
         ),
     )
-
-
-_WAITING = HOLDS | {"released"}
-"""`released`: the approvals ended after a sending of the key was begun, and before the destination took it."""
 
 
 def _judge_approvals(

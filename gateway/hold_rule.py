@@ -1,7 +1,8 @@
 """The hold rule: what follows when nobody satisfied a hold within the hours that rules of the policy give it.
 
-Hours count from when the delivery began to wait at its gate. When they are over it is denied, or others are asked and what was
-approved before is void; that is a decision like any other, signed and logged. A clock that cannot be right ends nothing.
+Hours count from when the delivery began to wait at its gate, or people were asked. When they are over it is denied, or others are
+asked and what was approved before is void; that is a decision like any other, signed and logged. A clock that cannot be right
+ends nothing.
 
 Rules:      1. a hold ends by the time alone: a site that was down decides, when it is back, as if it had been there
             2. a request for approvals ends no later than the hours of its hold, so nobody's approval counts after them
@@ -10,7 +11,8 @@ Spec:       docs/policy.md section "When a hold ends"
 """
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from carnet.approval import described
 from carnet.decision import Decision, Gate, Outcome
@@ -27,8 +29,12 @@ from gateway.ports import Transaction
 from gateway.records import TransferRecord
 from gateway.services import Services
 
-HOLDS = frozenset({"offer-hold", "release-hold"})
+_HOLD_OF: Final = {Gate.OFFER: "offer-hold", Gate.RELEASE: "release-hold"}
+HOLDS: Final = frozenset(_HOLD_OF.values())
 """States of a delivery that waits for a person, a fact or a date."""
+_RELEASED: Final = "released"
+WAITING: Final = HOLDS | {_RELEASED}
+"""`released`: the approvals ended after a sending of the key was begun, and before the destination took it."""
 
 
 def judge_hold_end(
@@ -43,9 +49,8 @@ def judge_hold_end(
     if asked.outcome is not Outcome.HOLD or not ends:
         return asked, HoldTime()
     now = services.trust.floor.judged(tx.now)
-    waits = _waits_since(tx, record, destination)
-    time = hold_time(ends, waits or _kept_beginning(tx, asked.gate, record, destination, now) or now, now)
-    if waits is None and time.over is not None:
+    time = hold_time(ends, _begun(tx, asked.gate, record, destination, now) or now, now)
+    if time.over is not None and _state(tx, record, destination) not in WAITING:
         time = hold_time(ends, now, now)  # (3)
     if time.is_due:
         services.trust.require_clock()
@@ -57,19 +62,41 @@ def judge_hold_end(
     return replace(asked, until=_earlier(asked.until, time.next)), time
 
 
+def judge_site_limit(
+    tx: Transaction, services: Services, judgement: Judgement, record: TransferRecord, destination: SiteName
+) -> Judgement:
+    """Deny what asks for approvals anew while its key may be on the way, once it did for as long as the site lets anything wait.
+
+    Whatever else waits has a state of its own, and expires.
+
+    Raises:
+        Held: E-CLOCK if that is so by a clock that cannot be right.
+    """
+    if not judgement.asks or _state(tx, record, destination) != _RELEASED:
+        return judgement
+    now, hours = services.trust.floor.judged(tx.now), services.bounds.hold_hours
+    begun = _begun(tx, judgement.gate, record, destination, now)
+    if begun is None or now < begun + timedelta(hours=hours):
+        return judgement
+    services.trust.require_clock()
+    remedy = "push again, and have those ready who are asked; the site sets limits.hold_hours"
+    return judgement.overruled(Outcome.DENY, "hold-expired", f"nobody satisfied the hold within {hours} hours", remedy)
+
+
 def keep_beginning(
     tx: Transaction, services: Services, judgement: Judgement, record: TransferRecord, destination: SiteName
 ) -> None:
-    """Keep when a hold that asks for approvals began, if rules end it; before its decision is recorded.
+    """Keep when a hold that asks for approvals began, however often it is asked anew; before its decision is recorded.
 
-    Under `no-prefetch` people are asked about a release while the delivery waits at its offer; who they are is still known when
-    it comes to be released.
+    It is kept apart from the state: under `no-prefetch` people are asked about a release while the delivery waits at its offer,
+    and about a key that may be on its way while the delivery is released. An allow that is recorded ends it.
     """
-    if judgement.asks and judgement.decision.ends:
+    name = documents.hold_begun_name(judgement.gate, destination)
+    if judgement.outcome is Outcome.ALLOW:
+        tx.delete_document(record.id, name)
+    elif judgement.asks:
         now = services.trust.floor.judged(tx.now)
-        kept = _kept_beginning(tx, judgement.gate, record, destination, now)
-        begun = _waits_since(tx, record, destination) or kept or now
-        name = documents.hold_begun_name(judgement.gate, destination)
+        begun = _begun(tx, judgement.gate, record, destination, now) or now
         tx.put_document(record.id, name, format_time(begun).encode("ascii"))
 
 
@@ -104,20 +131,25 @@ def _those(end: HoldEnd) -> str:
     return described({need.role: need.count for need in end.to})
 
 
-def _waits_since(tx: Transaction, record: TransferRecord, destination: SiteName) -> datetime | None:
-    """Return since when the delivery waits in a hold; None if it does not."""
-    waiting = (one for one in tx.deliveries(record.id) if one.destination == destination and one.state in HOLDS)
-    return next((one.state_at for one in waiting), None)
+def _state(tx: Transaction, record: TransferRecord, destination: SiteName) -> str | None:
+    return next((one.state for one in tx.deliveries(record.id) if one.destination == destination), None)
 
 
-def _kept_beginning(tx: Transaction, gate: Gate, record: TransferRecord, destination: SiteName, now: datetime) -> datetime | None:
-    """Return when the kept hold began, as long as approvals of it count."""
+def _begun(tx: Transaction, gate: Gate, record: TransferRecord, destination: SiteName, now: datetime) -> datetime | None:
+    """Return when the hold at `gate` began: with the state that waits at that gate, or when people were asked first.
+
+    Of a delivery that does not wait, it counts for as long as approvals of the hold do.
+    """
+    for delivery in tx.deliveries(record.id):
+        if delivery.destination == destination and delivery.state == _HOLD_OF.get(gate):
+            return delivery.state_at
     body = tx.document(record.id, documents.hold_name(gate, destination))
     begun = tx.document(record.id, documents.hold_begun_name(gate, destination))
     if body is None or begun is None:
         return None
     hold = Decision.read_unverified(documents.read_envelope(body))
-    return parse_time(begun.decode("ascii")) if now < parse_time(hold.not_after) else None
+    counts = _state(tx, record, destination) in WAITING or now < parse_time(hold.not_after)
+    return parse_time(begun.decode("ascii")) if counts else None
 
 
 def _earlier(first: datetime | None, second: datetime | None) -> datetime | None:

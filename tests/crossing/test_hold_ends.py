@@ -53,6 +53,22 @@ RULES = """
     effect: allow
     reason: nothing of it waits abroad
     obligations: [{kind: no-prefetch}]
+  - id: asked-late
+    at: [offer]
+    when: {lane: us-eu, purpose: asked-late}
+    effect: hold
+    reason: somebody looks at the offer first
+    remedy: have security approve it
+    approvals: [{role: security}]
+    obligations: [{kind: no-prefetch}]
+  - id: asked-late-again
+    at: [release]
+    when: {lane: us-eu, purpose: asked-late}
+    effect: hold
+    reason: and then at the release
+    remedy: have security approve it
+    approvals: [{role: security, count: 2}]
+    hold_hours: 2
   - id: others-look-first
     at: [release]
     when: {lane: us-eu, purpose: kept-back}
@@ -239,6 +255,29 @@ async def test_whoever_was_asked_last_about_a_release_before_anything_left_is_wh
     await approve(world, held.transfer, "carol", "export-control")
 
     await ended(world, held.transfer, "delivered")
+
+
+async def test_a_release_that_is_asked_about_late_has_all_its_hours(cold_world, tmp_path, monkeypatch):
+    """The offer waited for longer than the hours of the release: nobody was asked about that one yet."""
+    world = cold_world
+    clock = await opened(world, monkeypatch)
+    held = await pushed(world, tmp_path, "asked-late", Wait.DECIDED)
+    assert held.deliveries[0].approvals.gate == "offer"
+    clock.pass_hours(5)
+
+    await approve(world, held.transfer, "bob", "security")
+    asks = await world.until(
+        held.transfer, lambda one: one.deliveries[0].approvals is not None and one.deliveries[0].approvals.gate == "release", 60
+    )
+
+    assert asks.deliveries[0].state == "offer-hold"
+    assert asks.deliveries[0].reasons[0].rule == "no-prefetch"
+    clock.pass_hours(1)
+    await approve(world, held.transfer, "bob", "security")  # one of two: nobody is asked about the offer again
+    assert (await world.show(held.transfer)).deliveries[0].approvals.gate == "release"
+    clock.pass_hours(1)
+    delivery = await ended(world, held.transfer, "offer-deny")
+    assert "nobody satisfied the hold within the 2 hours" in delivery.reasons[0].text
 
 
 async def test_a_hold_at_the_offer_that_asks_nobody_is_denied_in_the_end_and_with_it_its_transfer(

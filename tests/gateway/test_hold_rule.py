@@ -1,18 +1,23 @@
 """The hold rule: hours are counted by a clock that can be right, from when the delivery began to wait."""
 
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from carnet.decision import Gate, Outcome
+from carnet.decision import Decision, Gate, Outcome
 from carnet.errors import Held
 from carnet.identifiers import Digest, SiteName
+from carnet.keys import SigningKey
 from carnet.policy import evaluate
+from carnet.timestamps import format_time
+from gateway import documents
 from gateway.deciding import Judgement
 from gateway.expire import Expire
-from gateway.hold_rule import judge_hold_end
+from gateway.hold_rule import judge_hold_end, judge_site_limit, keep_beginning
 from gateway.records import JobRecord
+from gateway.services import Bounds
 from gateway.time_floor import APART
 from tests.carnet.policy.policies import ALLOW_ALL, DAY, policy, rule
 from tests.gateway.samples import delivery, transfer, transfer_id
@@ -96,3 +101,90 @@ async def test_a_delivery_that_does_not_wait_has_its_hours_before_it(world):
 
     assert judgement.outcome is Outcome.HOLD
     assert judgement.until > world.clock.now() + timedelta(hours=23)
+
+
+async def kept_hold(world, *, begun: timedelta, runs_out: timedelta) -> None:
+    """Keep a hold at `release` that asked people so long ago, and the end of its request."""
+    now = world.clock.now()
+    hold = Decision.model_validate(
+        {
+            "gate": "release",
+            "outcome": "hold",
+            "site": "us",
+            "transfer": transfer_id(1),
+            "waybill": Digest.of(b"w"),
+            "destination": "eu",
+            "policy": Digest.of(b"p"),
+            "trust_version": 1,
+            "facts": Digest.of(b"f"),
+            "reasons": [{"rule": "h", "outcome": "hold", "text": "ask them"}],
+            "at": format_time(now - begun),
+            "not_after": format_time(now + runs_out),
+        }
+    )
+
+    def keep(tx):
+        tx.save_transfer(transfer(state="admitted"))
+        tx.put_document(transfer_id(1), documents.hold_name("release", "eu"), hold.sign(SigningKey(bytes(32))).encode())
+        tx.put_document(transfer_id(1), documents.hold_begun_name("release", "eu"), format_time(now - begun).encode())
+
+    await world.catalog.write(keep)
+
+
+@pytest.mark.parametrize("state", ["released", "offer-hold"])
+async def test_hours_of_people_that_were_asked_in_another_state_go_on_when_their_request_is_made_anew(world, state):
+    """A key that may be on its way, or a release that an offer waits for: each renewal is the same asking."""
+    await kept_hold(world, begun=timedelta(hours=24), runs_out=timedelta(hours=-1))
+
+    judgement = await judged(world, held(), waited=timedelta(hours=99), state=state)
+
+    assert (judgement.outcome, judgement.views[0].rule) == (Outcome.DENY, "hold-expired")
+
+
+async def test_a_release_that_nobody_was_asked_about_yet_has_its_hours_however_long_the_offer_waited(world):
+    judgement = await judged(world, held(), waited=timedelta(hours=99), state="offer-hold")
+
+    assert judgement.outcome is Outcome.HOLD
+    assert judgement.until > world.clock.now() + timedelta(hours=23)
+
+
+async def test_what_was_asked_and_satisfied_before_it_was_sent_has_its_hours_anew(world):
+    await kept_hold(world, begun=timedelta(hours=30), runs_out=timedelta(hours=-1))
+
+    judgement = await judged(world, held(), waited=timedelta(hours=1), state="stored")
+
+    assert judgement.outcome is Outcome.HOLD
+
+
+@pytest.mark.parametrize(("begun", "outcome"), [(167, Outcome.HOLD), (168, Outcome.DENY)])
+async def test_the_site_lets_nothing_ask_for_longer_while_its_key_may_be_on_the_way(world, begun, outcome):
+    await kept_hold(world, begun=timedelta(hours=begun), runs_out=timedelta(hours=1))
+    asks = replace(held("id: h, at: [release], effect: hold, approvals: [{role: security}]"), asks=True)
+
+    def judge(tx):
+        tx.save_delivery(delivery(state="released", state_at=tx.now))
+        services = SimpleNamespace(trust=world.trust, bounds=Bounds())
+        return judge_site_limit(tx, services, asks, transfer(), EU)
+
+    judgement = await world.catalog.write(judge)
+
+    assert judgement.outcome is outcome
+    if outcome is Outcome.DENY:
+        assert judgement.views[0].rule == "hold-expired"
+
+
+async def test_an_allow_that_is_recorded_ends_the_asking_and_a_renewal_does_not(world):
+    await kept_hold(world, begun=timedelta(hours=5), runs_out=timedelta(hours=1))
+    asking = replace(held(), asks=True)
+    services = SimpleNamespace(trust=world.trust)
+
+    def keep(judgement):
+        def change(tx):
+            tx.save_delivery(delivery(state="released", state_at=tx.now))
+            keep_beginning(tx, services, judgement, transfer(), EU)
+            return tx.document(transfer_id(1), documents.hold_begun_name("release", "eu"))
+
+        return world.catalog.write(change)
+
+    assert await keep(asking) == format_time(world.clock.now() - timedelta(hours=5)).encode()
+    assert await keep(replace(asking, outcome=Outcome.ALLOW, asks=False)) is None
