@@ -21,7 +21,7 @@ from carnet.messages import Advice, DeclareRequest, ReasonView
 from carnet.policy import Facts, Policy, PolicyDecision
 from carnet.policy.explanation import reason_views
 from carnet.policy.facts import Supplier
-from carnet.policy.missing import Missing, MissingFact, Prospect, find_missing
+from carnet.policy.missing import LOOKED_MAX, Missing, MissingFact, Prospect, find_missing
 from carnet.policy.supplying import how
 from carnet.timestamps import format_time
 from carnet.trust import Lane, TrustBundle
@@ -33,15 +33,24 @@ _WORST_LAST: Final = (Prospect.NOTHING, Prospect.LISTED, Prospect.UNKNOWN, Prosp
 
 
 def advise(
-    judgements: Sequence[Judgement], policy: Policy, bundle: TrustBundle, lane: Lane, request: DeclareRequest, now: datetime
+    judgements: Sequence[Judgement],
+    policy: Policy,
+    bundle: TrustBundle,
+    lane: Lane,
+    request: DeclareRequest,
+    now: datetime,
+    *,
+    looks: bool = True,
 ) -> Advice:
     """Return the advice of `judgements`, one for each destination of `request` in its order, by `policy`.
 
-    Pure, and not quick where something is missing: up to some tenths of a second for each destination.
+    Pure, and not quick where something is missing: up to some tenths of a second for all destinations together. Unless it
+    `looks`, what is missing is told as unknown.
     """
+    most = LOOKED_MAX // (2 * len(judgements)) if looks else 0
     strictest = max(judgements, key=lambda judgement: judgement.outcome.strictness)
     sites = zip(judgements, request.destinations, strict=True)
-    found = [_look_ahead(judgement, destination, policy, bundle, lane) for judgement, destination in sites]
+    found = [_look_ahead(judgement, destination, policy, bundle, lane, most) for judgement, destination in sites]
     prospect = max((one.prospect for one in found), key=_WORST_LAST.index)
     missing = tuple(_joined([one.missing for one in found], request.destinations))
     if len(missing) > LACKS_MAX:
@@ -83,18 +92,20 @@ class _Ahead:
     reasons: tuple[ReasonView, ...] = ()
 
 
-def _look_ahead(judgement: Judgement, destination: SiteName, policy: Policy, bundle: TrustBundle, lane: Lane) -> _Ahead:
+def _look_ahead(
+    judgement: Judgement, destination: SiteName, policy: Policy, bundle: TrustBundle, lane: Lane, most: int
+) -> _Ahead:
     known, on, asks = judgement.known, judgement.on, judgement.decision
     words = _Words(known, bundle, destination)
     if judgement.gate is not Gate.OFFER:
-        found = _find(policy, known, [asks], on)
+        found = _find(policy, known, [asks], on, most)
         return _Ahead(_barred(found.prospect, judgement), tuple(words.views(found, {})))
     release, floor = decide(policy, Gate.RELEASE, known, on), floor_needs(lane.release_floor)
-    found = _find(policy, known, [asks, release], on)
+    found = _find(policy, known, [asks, release], on, most)
     prospect = _barred(found.prospect, judgement)
     if prospect in (Prospect.CLOSED, Prospect.UNKNOWN):
         # The key does not leave as things are; what the offer lacks is worth knowing all the same.
-        found = _find(policy, known, [asks], on)
+        found = _find(policy, known, [asks], on, most)
     missing = tuple(words.views(found, floor))
     if prospect is Prospect.NOTHING and missing:
         prospect = Prospect.LISTED
@@ -105,10 +116,12 @@ def _look_ahead(judgement: Judgement, destination: SiteName, policy: Policy, bun
     return _Ahead(prospect, missing, outcome, (*reason_views(release), *of_lane))
 
 
-def _find(policy: Policy, known: Facts, decisions: Sequence[PolicyDecision], on: date) -> Missing:
+def _find(policy: Policy, known: Facts, decisions: Sequence[PolicyDecision], on: date, most: int) -> Missing:
     """Return what is missing; what cannot be found out is told as unknown, for nothing is decided by it."""
+    if not most and any(decision.outcome is not Outcome.ALLOW for decision in decisions):
+        return Missing(Prospect.UNKNOWN)
     try:
-        return find_missing(policy, known, decisions, on)
+        return find_missing(policy, known, decisions, on, most=most)
     except Exception:  # noqa: BLE001 - a defect here must not stop a push, whatever it is
         return Missing(Prospect.UNKNOWN)
 

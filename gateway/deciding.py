@@ -147,7 +147,11 @@ def judge_waybill(
         recipient=consumer or site_recipient(bundle.trust_domain, destination),
         inspected=_opens(services, bundle, waybill.lane, waybill.origin.site),
     )
-    return _judge(tx, services, bundle, gate, facts, waybill.transfer, destination, waybill.artifact)
+    judgement = _judge(tx, services, bundle, gate, facts, waybill.transfer, destination, waybill.artifact)
+    # Of a declaration it is not asked: anybody can name a digest, only who has the artifact can send it.
+    leaves = gate in LEAVING and destination != services.site
+    onward = onward_problem(tx, waybill.artifact, destination) if leaves else None
+    return judgement if onward is None else judgement.overruled(Outcome.DENY, NO_ONWARD, onward[:TEXT_CHARS_MAX], REMEDY)
 
 
 def _opens(services: Services, bundle: TrustBundle, lane: LaneName, origin: SiteName) -> bool:
@@ -195,9 +199,6 @@ def _judge(
     if vouched.conflicts:
         remedy = "have one of the two corrected: the declaration with a new push, an attestation with a later edition"
         judgement = judgement.overruled(Outcome.HOLD, "facts-differ", "; ".join(vouched.conflicts)[:TEXT_CHARS_MAX], remedy)
-    onward = onward_problem(tx, artifact, destination) if gate in LEAVING and destination != services.site else None
-    if onward is not None:
-        judgement = judgement.overruled(Outcome.DENY, NO_ONWARD, onward[:TEXT_CHARS_MAX], REMEDY)
     if not judgement.is_open:
         return judgement
     lacks = unmet(tx, _means(services, bundle, policy, now), binding(decision, Outcome.ALLOW), facts)

@@ -4,6 +4,8 @@ A declaration alone can be refused before a byte moves. Declaring again what the
 transfer, so an interrupted push finds itself, from whatever machine. Commit is its own file, `commit`.
 """
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -33,6 +35,8 @@ from gateway.services import Services
 
 _BASES_OFFERED = 4
 _ROWS_A_PAGE = 512
+_TURN_S = 1.0
+"""How long a declaration waits to be told what is missing while others are."""
 
 
 class Receive:
@@ -43,6 +47,7 @@ class Receive:
         self._services = services
         self._commit = commit
         self._lately = Lately()
+        self._advising = asyncio.Semaphore(1)
 
     async def declare(self, identity: SpiffeId, request: DeclareRequest) -> DeclareResponse:
         """Answer a declaration: advice, the transfer's id, what is already there, what may be built upon.
@@ -60,13 +65,10 @@ class Receive:
         services.access.require(record, "push", request.repository, request.lane)
         origin = Origin(site=services.site, agent=identity, initiator=request.initiator)
         policy = services.policies.policy
-
-        def judge(tx: Transaction) -> tuple[list[Judgement], Advice]:
-            # What is missing is looked for here, in the catalog's thread: it may take a while.
-            judgements = judge_declaration(tx, services, bundle, request, origin)
-            return judgements, advise(judgements, policy, bundle, lane, request, tx.now)
-
-        judgements, advice = await services.catalog.read(judge)
+        judgements = await services.catalog.read(lambda tx: judge_declaration(tx, services, bundle, request, origin))
+        advice = await self._advise(
+            lambda looks: advise(judgements, policy, bundle, lane, request, services.clock.now(), looks=looks)
+        )
         if request.dry_run:
             return _response(request.transfer, "declared", advice, bundle, format_time(services.clock.now()))
         if Outcome(advice.outcome) is Outcome.DENY:
@@ -77,6 +79,18 @@ class Receive:
         answer = await services.catalog.write(lambda tx: self._open(tx, identity, request, bundle, advice, orphans))
         await services.remove_unneeded(orphans)
         return answer
+
+    async def _advise(self, advise: Callable[[bool], Advice]) -> Advice:
+        """Return the advice, with what is missing if its turn comes soon: one is looked for at a time, beside everything else."""
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._advising.acquire()
+        except TimeoutError:
+            return advise(False)
+        try:
+            return await asyncio.to_thread(advise, True)
+        finally:
+            self._advising.release()
 
     def _refuse(
         self,

@@ -9,7 +9,7 @@ Rules:      1. what is named was tried: policy itself, asked with an example of 
             2. a known fact is never to be said otherwise; a rule that stands on known facts has no list, but a remedy
             3. shortest means: fewest acts of people (`supplying.act`, and each role that approves), then fewest persons, then
                fewest facts. What nobody may vouch for comes last, what the site itself finds out counts for nothing
-            4. exact within `_LOOKED_MAX` answers. Beyond, the cheapest next step is taken without looking back: the list does
+            4. exact within `LOOKED_MAX` answers. Beyond, the cheapest next step is taken without looking back: the list does
                turn the decision, and a shorter one may exist. Where that leads nowhere, it says that it does not know
             5. not exact: values are examples (`supplying`); facts that one act makes known together are looked at one by one
 Spec:       docs/policy.md section "What is missing"
@@ -34,7 +34,8 @@ from carnet.policy.supplying import Offer, act, offers, people
 
 FACTS_MISSING_MAX: Final = 32
 """Facts that one list names; a longer one helps nobody."""
-_LOOKED_MAX = 100_000
+LOOKED_MAX: Final = 100_000
+"""Answers that one search looks at; about a tenth of a second of them."""
 _CONDITIONS_NAMED_MAX = 4
 _SAID: Final = (Answer.YES, Answer.NO)
 _SIGNED: Final = (Supplier.PEOPLE, Supplier.LICENCE)
@@ -79,11 +80,16 @@ class Missing:
     approvals: tuple[tuple[Gate, ApprovalNeed], ...] = ()
 
 
-def find_missing(policy: Policy, facts: Facts, decisions: Sequence[PolicyDecision], on: date | None = None) -> Missing:
-    """Return what is missing for all `decisions` to become allows: `policy` made them about `facts` on the day `on`."""
+def find_missing(
+    policy: Policy, facts: Facts, decisions: Sequence[PolicyDecision], on: date | None = None, *, most: int = LOOKED_MAX
+) -> Missing:
+    """Return what is missing for all `decisions` to become allows: `policy` made them about `facts` on the day `on`.
+
+    `most` is how many answers are looked at before the search is exact no more (rule 4).
+    """
     if all(decision.outcome is Outcome.ALLOW for decision in decisions):
         return Missing(Prospect.NOTHING)
-    asked = _Question(policy, facts, decisions, on)
+    asked = _Question(policy, facts, decisions, on, most)
     found, is_all = asked.search()
     if found is None:
         return Missing(Prospect.CLOSED if is_all else Prospect.UNKNOWN)
@@ -126,8 +132,9 @@ class _State:
 class _Question:
     """One search; what it looks at is counted, for that is what it costs."""
 
-    def __init__(self, policy: Policy, facts: Facts, decisions: Sequence[PolicyDecision], on: date | None) -> None:
+    def __init__(self, policy: Policy, facts: Facts, decisions: Sequence[PolicyDecision], on: date | None, most: int) -> None:
         self._policy = policy
+        self._most = most
         self._gates = [decision.gate for decision in decisions]
         self._looked = 0
         results = [
@@ -181,7 +188,7 @@ class _Question:
             if ways is None:
                 return state, True
             for way in ways:
-                if self._looked > _LOOKED_MAX:
+                if self._looked > self._most:
                     return self._descend(state), False
                 if way.key in seen:
                     continue
@@ -205,7 +212,7 @@ class _Question:
         for name in sorted(chosen):
             good = chosen[name]
             for one in (1 << bit for bit in range(len(self._offers[name]))):
-                if self._looked < 3 * _LOOKED_MAX and self._is_open(self._with(state, {**chosen, name: one})):
+                if self._looked < 3 * self._most and self._is_open(self._with(state, {**chosen, name: one})):
                     good |= one
             offer = self._first(name, chosen[name])
             roles = people(name, self._policy) if offer.supplier in _SIGNED else ()
@@ -316,7 +323,7 @@ class _Question:
 
     def _descend(self, state: _State) -> _State | None:
         """Return a state in which nothing stands in the way, by the cheapest step each time, or None (rule 4)."""
-        while self._looked < 2 * _LOOKED_MAX:
+        while self._looked < 2 * self._most:
             ways = self._ways(state)
             if ways is None:
                 return self._needed(state)

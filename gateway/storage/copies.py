@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from carnet.errors import InternalError
+from carnet.errors import CarnetError, InternalError
 from gateway.settings import CopyPlace
 from gateway.storage.durable import SyncFailure, write_durable
 
@@ -42,12 +42,13 @@ class CopyStore:
         self._writing[directory] = ended
 
         def work() -> None:
-            error: BaseException | None = None
+            error: CarnetError | None = None
             try:
                 self._write_there(directory, name, data)
-            except (Exception, SyncFailure) as failure:  # noqa: BLE001 - it is raised where it is awaited
+            except CarnetError as failure:
                 error = failure
-            ended.set()
+            finally:
+                ended.set()
             with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile, and nobody waits
                 loop.call_soon_threadsafe(_settle, result, error)
 
@@ -73,7 +74,7 @@ class CopyStore:
             raise InternalError("E-DISK", f"a copy in {directory} could not be written: {error.strerror}") from None
 
 
-def _settle(result: "asyncio.Future[None]", error: BaseException | None) -> None:
+def _settle(result: "asyncio.Future[None]", error: CarnetError | None) -> None:
     if result.done():
         return
     if error is None:

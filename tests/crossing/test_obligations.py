@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +18,13 @@ from carnet.flow.commandline import run
 from carnet.fulfilment import Fulfilment
 from carnet.identifiers import LaneName, Repository, SiteName, Tag, TransferId
 from carnet.keys import encode_private_key
-from carnet.messages import TransferView
+from carnet.messages import DeclareRequest, TransferView
+from carnet.oci import ArtifactKind
 from carnet.policy.replay import DecisionInputs
 from carnet.proof import EntryProof, verify_entry_proof
 from carnet.statement import parse_model
 from carnet.timestamps import format_time, parse_time
+from carnet.waybill import Declarations
 from gateway import assembly
 from gateway.cli import build_app
 from gateway.copying import copies_due
@@ -251,13 +254,27 @@ async def test_what_came_on_the_terms_of_no_onward_sending_goes_nowhere_else_eve
         await session.client.delete_artifact(Repository("app"), Tag("v1"))
         second = await push_in(session, f"file:{tmp_path / '1'}", "us:again:v2", **onward)
         await push_in(session, f"file:{tmp_path / '1'}", "here:v1")
+        guess = DeclareRequest(
+            transfer=TransferId(secrets.token_hex(16)),
+            lane=LaneName("eu-us"),
+            repository=Repository("again"),
+            tag=Tag("v3"),
+            kind=ArtifactKind.FILE,
+            media_type="application/octet-stream",
+            digest=view.digest,
+            declarations=Declarations(),
+            destinations=(SiteName("us"),),
+            dry_run=True,
+        )
+        assert (await session.client.declare(guess)).advice.outcome == "allow"  # a digest alone tells nobody what is here
         other = await push_in(session, f"file:{noise(tmp_path / 'other', 3000, 9)}", "us:other:v1", **onward)
 
     assert view.deliveries[0].state == other.view.deliveries[0].state == "delivered"
     for denied in (first, second):
         [delivery] = denied.view.deliveries
         assert (delivery.state, delivery.reasons[0].rule) == ("offer-deny", "no-onward")
-        assert f"came here with transfer {view.transfer} on the terms" in delivery.reasons[0].text
+        assert "came here on the terms that it goes to no other site" in delivery.reasons[0].text
+        assert view.transfer not in delivery.reasons[0].text
 
 
 async def test_a_destination_deletes_for_itself_when_the_terms_say_so_and_proves_it(border, tmp_path):

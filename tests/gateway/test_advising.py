@@ -66,3 +66,14 @@ def test_advice_ends_with_what_it_rests_on_if_that_is_sooner():
     assert advised(judged()).until == "2026-12-02T10:00:00Z"
     assert advised(replace(judged(), until=soon)).until == "2026-12-01T11:00:00Z"
     assert advised(replace(judged(), until=NOW + timedelta(days=9))).until == "2026-12-02T10:00:00Z"
+
+
+def test_advice_that_nobody_has_time_to_look_for_says_so_and_is_the_same_otherwise():
+    judgement = judged()
+    asked = (POLICY, bundle(), home_lane(US), declare_request(destinations=(EU,)), NOW)
+
+    looked, quick = advise([judgement], *asked), advise([judgement], *asked, looks=False)
+
+    assert (quick.prospect, quick.missing) == ("unknown", ())
+    assert looked.prospect != "unknown"
+    assert quick.model_copy(update={"prospect": looked.prospect, "missing": looked.missing}) == looked

@@ -235,3 +235,18 @@ async def verified_log(site: LiveSite) -> dict[str, int]:
     async with open_site(site.directory) as opened:
         key = opened.keyring().signing.public
     return dict(verify_directory(site.paths.log, origin=site.settings.log_origin, key=key).entries_by_type)
+
+
+async def carnet(site: LiveSite, *arguments: str) -> tuple[int, str, str]:
+    """Run `carnet` as the agent of a site; return its status and what it says."""
+    agent = site.agent
+    settings = site.agent_dir / "carnet.toml"
+    settings.write_text(f'url = "{agent.url}"\nsite = "{site.name}"\nidentity_dir = "{agent.identity_dir}"\n')
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CARNET_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from agent.cli import main; main()", "--config", str(settings), *arguments,
+        cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()

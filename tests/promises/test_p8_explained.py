@@ -1,9 +1,6 @@
 """P8: a decision names its rule and its reason, in the same words in the API, on the command line and in what was signed."""
 
-import asyncio
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,7 @@ import pytest
 from carnet.decision import Decision, Gate
 from gateway import documents
 from gateway.offline import open_site
-from tests.promises.border import ROOT, Border
+from tests.promises.border import Border, carnet
 from tests.promises.kills import noise
 
 CASES = [
@@ -23,17 +20,9 @@ CASES = [
 
 async def command_line(border: Border, *arguments: str) -> str:
     """Run `carnet` as the agent of us; return what it says."""
-    agent = border.us.agent
-    settings = border.us.agent_dir / "carnet.toml"
-    settings.write_text(f'url = "{agent.url}"\nsite = "us"\nidentity_dir = "{agent.identity_dir}"\n')
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CARNET_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from agent.cli import main; main()", "--config", str(settings), *arguments,
-        cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    status, out, err = await carnet(border.us, *arguments)
+    assert status == 0, err
+    return out
 
 
 @pytest.mark.parametrize(("purpose", "gate", "rule", "text", "outcome"), CASES)

@@ -3,11 +3,9 @@
 `CARNET_GOLDEN=write` writes the files anew; a reader of the change sees which words became others.
 """
 
-import asyncio
 import json
 import os
 import re
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +22,7 @@ from gateway.offline import open_site
 from gateway.proposals import Change, parse_lane, propose, sign_proposal, unsigned
 from tests.crossing.officers import PEOPLE, ROOT_KEY
 from tests.crossing.sites import POLICIES, LiveSite, World
-from tests.promises.border import ROOT, Border
+from tests.promises.border import Border, carnet
 from tests.promises.kills import noise
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -225,21 +223,6 @@ def compare(name: str, text: str) -> None:
     if WRITES:
         path.write_text(text, "utf-8")
     assert text == path.read_text("utf-8"), f"the words of {name} are others; CARNET_GOLDEN=write writes {path.name} anew"
-
-
-async def carnet(site: LiveSite, *arguments: str) -> tuple[int, str, str]:
-    """Run `carnet` as the agent of a site; return its status and what it says."""
-    agent = site.agent
-    settings = site.agent_dir / "carnet.toml"
-    settings.write_text(f'url = "{agent.url}"\nsite = "{site.name}"\nidentity_dir = "{agent.identity_dir}"\n')
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CARNET_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from agent.cli import main; main()", "--config", str(settings), *arguments,
-        cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def newest(site: LiveSite) -> TransferView:
