@@ -146,7 +146,7 @@ class Release:
 
         def decide_again(tx: Transaction) -> bool:
             asked = self._ask(tx, bundle, transfer, destination)
-            if begun and asked.outcome is not Outcome.ALLOW and not asked.decision.is_satisfiable:
+            if begun and asked.outcome is not Outcome.ALLOW and not asked.is_open:
                 reason = asked.views[0].text
                 text = f"the key may have left before policy changed ({reason}); retry when policy permits it again, or recall"
                 _note_error(tx, transfer, destination, text)

@@ -27,7 +27,8 @@ async def waiting_at_release(world: World, tmp_path: Path) -> Any:
 
 
 async def receipt_about(peers: Peers, transfer: Any, **changes: Any) -> SiteMessage:
-    """Return a `delivered` receipt by eu, proved by a log made up for it."""
+    """Return a `delivered` receipt by eu, proved by a log made up for it; the true eu, which would find that log, is gone."""
+    await peers.world.eu.stop()
     async with open_site(peers.world.us.directory) as site:
         record = await site.catalog.read(lambda tx: tx.transfer(transfer))
     assert record is not None
@@ -78,6 +79,7 @@ async def test_it_cannot_decide_for_the_origin(world: World, peers: Peers, tmp_p
     assert record is not None
     assert record.waybill_digest is not None
     declared = await peers.declared(transfer)
+    await world.eu.stop()  # it would find the log that is made up in its name
     offer = Decision.read_unverified(parse_envelope(declared.offer.decision))
     decision = offer.model_copy(update={"gate": Gate.RELEASE, "outcome": Outcome.ALLOW, "site": "us"})
     step = peers.forged(decision, key=peers.keys["eu"], log="eu", kind=EntryType.DECISION_RELEASE)
