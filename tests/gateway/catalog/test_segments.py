@@ -109,7 +109,12 @@ async def test_a_segment_is_read_by_its_sender_and_by_readers_named(two):
     assert await may(CONSUMER, A) == []
     assert await may(AGENT, B) == []
     await two.write(lambda t: (t.add_reader(transfer_id(1), CONSUMER), t.add_reader(transfer_id(1), CONSUMER)))
-    assert await may(CONSUMER, A) == [(False, True)]
+    for state in ("declared", "inspecting", "held", "quarantined"):  # not there yet, or put away
+        await two.write(lambda t, state=state: t.save_transfer(transfer(state=state)))
+        assert await may(CONSUMER, A) == []
+    for state in ("delivered", "admitted"):
+        await two.write(lambda t, state=state: t.save_transfer(transfer(state=state)))
+        assert await may(CONSUMER, A) == [(False, True)]
     assert await may(AGENT, A) == [(True, False)]
 
 
