@@ -90,6 +90,7 @@ async def test_a_destination_withdraws_nothing_that_was_not_sent_to_it(
     world: World, peers: Peers, by_eu: SpiffeId, tmp_path: Path
 ) -> None:
     home = await world.push(f"file:{noise(tmp_path / 'a', 300_000)}", "app:v1")
+    await world.eu.stop()  # it would find the log that is made up in its name
     message = sent(peers, await recall_of(world.us, home.view.transfer, by_eu, tell=("us",)), key=peers.keys["eu"], log="eu")
     with pytest.raises(CarnetError) as caught:
         await peers.clients["eu"].message(home.view.transfer, message)
