@@ -16,9 +16,9 @@ from gateway.doctor.obliged import examine_duties
 from gateway.offline import open_site
 from gateway.proposals import Change, parse_lane, propose, sign_proposal, unsigned
 from gateway.vouched import keep_attestation, keep_licence
+from tests.crossing.obliged import close, duties, make_late
 from tests.crossing.officers import KEYS, PEOPLE, ROOT_KEY, approve
 from tests.crossing.sites import LiveSite, World
-from tests.crossing.test_obligations import close, duties, make_late
 from tests.promises.kills import noise
 
 HOME = """
