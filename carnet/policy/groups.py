@@ -130,7 +130,7 @@ class Groups:
                 if name in self._file_of:
                     raise CallerError("E-POLICY", f"the group {name} stands in {self._file_of[name].id} and in {file.id}")
                 self._file_of[name] = file
-                strange = next((member.code for member in group.members if not self._knows(member.code)), None)
+                strange = next((member.code for member in group.members if not self.knows(member.code)), None)
                 if strange is not None:
                     raise CallerError("E-POLICY", f"the group {name} of {file.id} has {strange}, which no file knows as a code")
         self._expanded: dict[tuple[tuple[str, ...], str], _Expanded] = {}
@@ -145,6 +145,15 @@ class Groups:
         """The files, by id."""
         return self._files
 
+    @property
+    def have_codes(self) -> bool:
+        """Whether a file says which codes there are."""
+        return bool(self._known)
+
+    def knows(self, code: str) -> bool:
+        """Tell whether the code is one; of a part only the country is looked up, for parts change by the year."""
+        return code in self._known or ("-" in code and code.partition("-")[0] in self._known)
+
     @cached_property
     def digest(self) -> Digest:
         """The SHA-256 of the canonical JSON of all files."""
@@ -157,7 +166,7 @@ class Groups:
         found = self._expand(names, on.isoformat())
         if not found.is_current:
             return Standing.OUT_OF_DATE
-        if not self._knows(code):
+        if not self.knows(code):
             return Standing.UNKNOWN
         country = code.partition("-")[0]
         if code in found.codes or country in found.codes:
@@ -168,10 +177,6 @@ class Groups:
         """Return, by id, the files of these groups that may not be relied upon on that day."""
         files = {self._file_of[name].id: self._file_of[name] for name in names if name in self._file_of}
         return sorted(id_ for id_, file in files.items() if on is None or not file.counts_on(on.isoformat()))
-
-    def _knows(self, code: str) -> bool:
-        """Tell whether the code is one; of a part only the country is looked up, for parts change by the year."""
-        return code in self._known or ("-" in code and code.partition("-")[0] in self._known)
 
     def _expand(self, names: tuple[str, ...], day: str) -> _Expanded:
         found = self._expanded.get((names, day))
