@@ -43,7 +43,7 @@ CODES: Final[dict[str, str]] = {
     "E-APPROVALS": "collect the approvals that are missing with `carnet approve`; `carnet transfer show` names roles and people",
     "E-DENIED": "change what the rule names, or ask the owner of the policy",
     "E-QUARANTINED": "ask the destination's security officer; the bytes are kept, nobody can read them",
-    "E-POLICY": "correct the policy file at the line named",
+    "E-POLICY": "correct the file named; docs/policy.md says what may stand in it",
     "E-EDITION": "give the new one a higher edition, and have it signed again",
     "E-LICENCE-UNKNOWN": "list what is kept with `carnet-gateway licence list DIR`",
     "E-ATTESTATION-UNKNOWN": "list what is kept with `carnet-gateway attest list DIR`",

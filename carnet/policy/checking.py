@@ -7,27 +7,30 @@ Rules:      1. a finding that is an error makes the file unusable  2. a warning 
             3. text that is checked may be anything at all
 Spec:       docs/policy.md section "Checking"
 Example:    >>> [str(finding) for finding in check_policy("apiVersion: carnet/policy/v1\nrules: []")][0]
-            'line 1: error: metadata: Field required'
+            'line 1: error: metadata is missing'
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Final
 
 from pydantic import ValidationError
 
 from carnet.decision import Gate, Obligation, Outcome
 from carnet.encoding import canonical
 from carnet.errors import CallerError, PeerError
-from carnet.policy.expressions import doubt_about, read_expression
-from carnet.policy.facts import FACTS, FactType, Supplier, fact_type, is_attestable, supplier
+from carnet.policy.expressions import read_expression, try_out
+from carnet.policy.facts import FACTS, VALUES, Assurance, Fact, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
-from carnet.policy.matching import Matcher, describe, groups_of, suits
+from carnet.policy.matching import Answer, Matcher, answer, describe, groups_of, suits, texts_of
+from carnet.policy.mistakes import mistakes
 from carnet.policy.obligations import REVIEW, problem_of
-from carnet.policy.rules import EXEMPTION_FORMS, Conditions, PolicyFile, Rule, means
+from carnet.policy.rules import Conditions, PolicyFile, Rule, means
 from carnet.policy.source import SourceTree, parse_yaml
 
 _FINDINGS_MAX = 200
+_WHO: Final = "recipient.kind"
 
 
 @dataclass(frozen=True, order=True)
@@ -80,12 +83,8 @@ def _examine(text: str, groups: Groups) -> tuple[PolicyFile | None, list[Finding
 
 
 def _shape_findings(error: ValidationError, tree: SourceTree) -> Iterator[Finding]:
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path = tuple(step for step in detail["loc"] if step not in EXEMPTION_FORMS)
-        shown = ".".join(str(step) for step in path)
-        yield Finding(
-            tree.line(path), True, f"{ascii(shown)[1:-1][:200] or 'policy'}: {detail['msg'].removeprefix('Value error, ')}"
-        )
+    for place, problem in mistakes(error, PolicyFile, tree.value):
+        yield Finding(tree.line(place), True, problem)
 
 
 def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterator[Finding]:
@@ -120,7 +119,7 @@ def _rule_findings(file: PolicyFile, tree: SourceTree, groups: Groups) -> Iterat
 
 def _obligation_findings(rule: Rule, number: int, tree: SourceTree, groups: Groups) -> Iterator[Finding]:
     for position, obligation in enumerate(rule.obligations):
-        problem = problem_of(obligation, rule.at, groups.names) or _unheard(rule, obligation)
+        problem = problem_of(obligation, rule.at, groups) or _unheard(rule, obligation)
         if problem is not None:
             yield Finding(tree.line(("rules", number, "obligations", position)), True, f"rule {rule.id}: {problem}")
 
@@ -139,12 +138,15 @@ def _expression_findings(rule: Rule, number: int, tree: SourceTree) -> Iterator[
         return
     line = tree.line(("rules", number, "where"))
     try:
-        doubt = doubt_about(read_expression(rule.where))
+        expression = read_expression(rule.where)
+        tried = try_out(expression)
     except CallerError as error:
         yield Finding(line, True, f"rule {rule.id}: {error.problem}")
         return
-    if doubt is not None:
-        yield Finding(line, False, f"rule {rule.id}: {doubt}")
+    if tried is not None:
+        yield Finding(line, False, f"rule {rule.id}: {tried}")
+    elif not expression.names:
+        yield Finding(line, False, f"rule {rule.id}: its expression reads no fact, so it always says the same")
 
 
 def _has_attester(file: PolicyFile, name: str) -> bool:
@@ -175,9 +177,21 @@ def _condition_problem(name: str, matcher: Matcher, groups: Groups) -> str | Non
     if kind is None:
         return f"no fact is called {name!a}"
     if not suits(matcher, kind):
-        return f"the fact {name} is a {kind.value}, so {describe(matcher)!r} cannot be asked of it"
+        return f"the fact {name} is {kind.phrase}, so {describe(matcher)!r} cannot be asked of it"
     unknown = next((group for group in groups_of(matcher) if group not in groups.names), None)
-    return None if unknown is None else f"no group of jurisdictions is called {unknown}"
+    if unknown is not None:
+        return f"no group of jurisdictions is called {unknown}"
+    return _value_problem(name, matcher, kind, groups)
+
+
+def _value_problem(name: str, matcher: Matcher, kind: FactType, groups: Groups) -> str | None:
+    """Return which value that is asked for the fact can never have, or None: such a rule would quietly never apply."""
+    for value in texts_of(matcher):
+        if kind.is_code and groups.have_codes and not groups.knows(value):
+            return f"{name} is never {value!a}: no file of groups knows it as an ISO 3166 code"
+        if name in VALUES and value not in VALUES[name]:
+            return f"{name} is never {value!a}: it is one of {', '.join(VALUES[name])}"
+    return None
 
 
 def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
@@ -189,12 +203,7 @@ def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
         ):
             yield Finding(tree.line(("rules",)), False, f"no rule of this file allows at {gate.value}")
     for line, rule in zip(lines, file.rules, strict=True):
-        unasked = [gate for gate in (Gate.RECEIPT, Gate.RECHECK) if gate in rule.at and rule.approvals]
-        if unasked:
-            yield Finding(
-                line, False, f"rule {rule.id} names approvals at {_gates(unasked)}, where nobody is asked: the hold waits"
-            )
-        yield from (Finding(line, False, f"rule {rule.id} {said}") for said in _doubts_of_end(rule))
+        yield from (Finding(line, False, f"rule {rule.id} {said}") for said in (*_doubts_of_asking(rule), *_doubts_of_end(rule)))
     for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):
         if _asks(first) == _asks(second) and first.id != second.id:
             shared = set(first.at) & set(second.at)
@@ -206,6 +215,27 @@ def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
         ):
             if _shadows(strict, other):
                 yield Finding(line, False, f"rule {other.id} has no effect: {strict.id} denies whenever it applies")
+
+
+def _doubts_of_asking(rule: Rule) -> Iterator[str]:
+    """Yield where the rule names approvals for which nobody is ever asked."""
+    unasked = [gate for gate in (Gate.RECEIPT, Gate.RECHECK) if gate in rule.at and rule.approvals]
+    if unasked:
+        yield f"names approvals at {_gates(unasked)}, where nobody is asked: the hold waits"
+    if rule.approvals and Gate.RELEASE in rule.at and _asks_pulls(rule):
+        said = "holds pulls too, for which nobody is asked"
+        yield f"{said}: put `recipient.kind: gateway` under `when`, if it is about keys for sites"
+
+
+def _asks_pulls(rule: Rule) -> bool:
+    """Tell whether the rule may apply to an agent or a person who pulls, as far as its conditions on `recipient.kind` tell."""
+    for kind in ("agent", "person"):
+        fact = Fact(kind, Assurance.DERIVED, "")
+        wanted = rule.when.get(_WHO)
+        is_exempt = any(set(one) == {_WHO} and answer(one[_WHO], fact) is Answer.YES for one in rule.exemptions)
+        if not is_exempt and (wanted is None or answer(wanted, fact) is Answer.YES):
+            return True
+    return False
 
 
 def _doubts_of_end(rule: Rule) -> Iterator[str]:

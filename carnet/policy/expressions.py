@@ -14,6 +14,7 @@ Example:    >>> read_expression("origin_operator != destination_operator").names
 import re
 from dataclasses import dataclass, field
 from functools import cache
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 from carnet.errors import CallerError
@@ -27,6 +28,9 @@ EXPRESSION_CHARS_MAX: Final = 500
 _MACROS_MAX: Final = 2
 _MACRO = re.compile(r"\.\s*(all|exists|exists_one|map|filter)\s*\(")
 _LABEL = re.compile(r"label_[a-z0-9_]+")
+_UNKNOWN = re.compile(r"Undefined variable or function: '([^']*)'")
+_SYNTAX = re.compile(r"<input>:1:([0-9]{1,4}): Syntax error: (.*?)(?: expecting |$)", re.MULTILINE)
+_SAID_MAX: Final = 120
 _FAILURES: Final = (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError)
 _SAMPLES: Final[dict[FactType, FactValue]] = {
     FactType.TEXT: "x",
@@ -76,31 +80,53 @@ def read_expression(text: str) -> Expression:
     try:
         program = compile_expression(text)
     except _FAILURES as error:
-        said = " ".join(str(error).split())
-        raise CallerError("E-POLICY", f"no expression in CEL: {ascii(said)[1:-1][:200]}") from None
-    names = sorted(name for variable in program.variables() if (name := _fact_named(variable)) is not None)
+        raise CallerError("E-POLICY", f"no expression in CEL: {_syntax(error)}") from None
+    names = sorted(name for variable in program.variables() if (name := _fact_named(variable, text)) is not None)
     return Expression(text, tuple(names), program)
 
 
-def doubt_about(expression: Expression) -> str | None:
-    """Return why the expression seems to be wrong, tried on one value of each type, or None."""
+def try_out(expression: Expression) -> str | None:
+    """Try the expression on one value of each type; return why it seems to be wrong, or None.
+
+    Raises:
+        CallerError: E-POLICY if it calls a function that does not exist, or is neither true nor false.
+    """
     known = {name: fact_type(name) for name in expression.names}
     try:
         said = expression.program.execute({_variable(name): _listed(_SAMPLES[kind]) for name, kind in known.items() if kind})
     except _FAILURES as error:
-        return f"tried on one value of each type it fails: {ascii(' '.join(str(error).split()))[1:-1][:120]}"
-    return None if isinstance(said, bool) else "it is neither true nor false"
+        unknown = _UNKNOWN.match(str(error))
+        if unknown is not None:
+            raise CallerError("E-POLICY", f"CEL has no function called {ascii(unknown[1])[1:-1][:80]}") from None
+        return f"its expression, tried on one value of each type, fails: {_first_sentence(error)}"
+    if not isinstance(said, bool):
+        raise CallerError("E-POLICY", "the expression is neither true nor false")
+    return None
 
 
-def _fact_named(variable: str) -> str | None:
-    """Return the fact of a variable, None for what a macro binds; raise `CallerError` E-POLICY for anything else (rule 1)."""
+def _syntax(error: Exception) -> str:
+    """Return where the parser stopped, and at what; without all that it would have taken instead."""
+    found = _SYNTAX.search(str(error))
+    return _first_sentence(error) if found is None else f"at character {int(found[1]) + 1}, {ascii(found[2])[1:-1][:80]}"
+
+
+def _first_sentence(error: Exception) -> str:
+    """Return what the library says, without its advice, cut between words."""
+    said = ascii(" ".join(str(error).split()).partition(". ")[0])[1:-1]
+    return shorten(said, _SAID_MAX, placeholder=" ...")
+
+
+def _fact_named(variable: str, text: str) -> str | None:
+    """Return the fact of a variable of `text`, None for what a macro binds; raise `CallerError` E-POLICY for else (rule 1)."""
     if len(variable) == 1:
         return None
     found = _facts().get(variable)
     if found is None and _LABEL.fullmatch(variable):
         found = LABEL_PREFIX + variable.removeprefix("label_")
     if found is None:
-        raise CallerError("E-POLICY", f"the expression names {ascii(variable)[:80]}, which is no fact")
+        dotted = next((name for name in FACTS if name.startswith(f"{variable}.") and name in text), None)
+        more = f": write {_variable(dotted)} for {dotted}" if dotted is not None else ""
+        raise CallerError("E-POLICY", f"the expression names {ascii(variable)[:80]}, which is no fact{more}")
     return found
 
 

@@ -33,6 +33,12 @@ class FactType(Enum):
     CODES = "list of ISO 3166 codes"
 
     @property
+    def phrase(self) -> str:
+        """What a fact of it is, with its article."""
+        article = {FactType.NUMBER: "an ", FactType.CODE: "an ", FactType.FLAG: ""}.get(self, "a ")
+        return f"{article}{self.value}"
+
+    @property
     def is_text(self) -> bool:
         """Whether its values are text, or lists of text."""
         return self not in (FactType.NUMBER, FactType.FLAG)
@@ -144,6 +150,14 @@ FACTS: Final[dict[str, tuple[FactType, str]]] = {
 """Every fact by name, with its type and meaning."""
 
 
+VALUES: Final[dict[str, tuple[str, ...]]] = {
+    "artifact.kind": ("image", "index", "file", "directory", "patch", "bundle"),
+    "lane.mode": ("inspected", "sealed"),
+    "recipient.kind": ("gateway", "agent", "person"),
+}
+"""Facts that a site finds out and that have no other values than these: a rule that asks for another would never apply."""
+
+
 class Supplier(Enum):
     """Who makes a fact known."""
 
@@ -162,6 +176,7 @@ AGES: Final = {
     "screening.list_hours": timedelta(hours=1),
 }
 """Facts that grow with time, and what they count."""
+_KINDS: Final = {bool: "true or false", int: "an integer", str: "a text", list: "a list", tuple: "a list"}
 _BY_PEOPLE: Final = ("content.", "kev.", "metadata.", "provenance.", "sbom.", "scan.", "screening.", "switch.")
 _PEOPLE_TOO: Final = frozenset(
     {
@@ -231,4 +246,4 @@ def make_fact(name: str, value: JsonValue, assurance: Assurance, source: str) ->
         isinstance(value, int) and not isinstance(value, bool) and wanted is FactType.NUMBER
     ):
         return Fact(value, assurance, source)
-    raise CallerError("E-POLICY", f"the fact {name} is a {wanted.value}, got {type(value).__name__}")
+    raise CallerError("E-POLICY", f"the fact {name} is {wanted.phrase}, and not {_KINDS.get(type(value), 'a mapping')}")

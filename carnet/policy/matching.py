@@ -43,6 +43,7 @@ __all__ = [
     "groups_of",
     "negate",
     "suits",
+    "texts_of",
 ]
 
 _CHOICES_MAX = 512
@@ -288,6 +289,15 @@ def describe(matcher: Matcher | Where) -> str:
 def groups_of(matcher: Matcher | Where) -> tuple[str, ...]:
     """Return the groups that the matcher names."""
     return matcher.names if isinstance(matcher, InGroup | Outside) else ()
+
+
+def texts_of(matcher: Matcher) -> tuple[str, ...]:
+    """Return the texts of which the matcher asks the fact to be one; of other forms, none."""
+    if isinstance(matcher, Assured):
+        return () if matcher.value is None else texts_of(matcher.value)
+    if isinstance(matcher, str | tuple):
+        return tuple(one for one in _choices(matcher) if isinstance(one, str))
+    return ()
 
 
 def shown(value: FactValue) -> str:

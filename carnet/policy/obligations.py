@@ -25,6 +25,7 @@ from carnet.errors import CallerError
 from carnet.identifiers import SiteName
 from carnet.policy.evaluation import PolicyDecision
 from carnet.policy.groups import Groups, Standing
+from carnet.policy.mistakes import mistakes
 from carnet.statement import Unique, WireModel, Word
 
 EVERYONE: Final = "everyone"
@@ -182,13 +183,11 @@ def read_obligation(obligation: Obligation) -> Any:
     try:
         return kind.parameters.model_validate(obligation.parameters)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "parameters"
-        said = first["msg"].removeprefix("Value error, ")
-        raise CallerError("E-POLICY", f"obligation {obligation.kind}: {ascii(where)[1:-1][:80]}: {said}") from None
+        _, problem = next(mistakes(error, kind.parameters, obligation.to_json()["parameters"]))
+        raise CallerError("E-POLICY", f"obligation {obligation.kind}: {problem}") from None
 
 
-def problem_of(obligation: Obligation, gates: Iterable[Gate], groups: frozenset[str]) -> str | None:
+def problem_of(obligation: Obligation, gates: Iterable[Gate], groups: Groups) -> str | None:
     """Return what is wrong with an obligation of a rule at `gates`, or None; `groups` are those that may be named."""
     try:
         read = read_obligation(obligation)
@@ -197,7 +196,7 @@ def problem_of(obligation: Obligation, gates: Iterable[Gate], groups: frozenset[
     wrong = sorted(gate.value for gate in set(gates) - KINDS[obligation.kind].gates)
     if wrong and not set(gates) & KINDS[obligation.kind].gates:
         return f"the obligation {obligation.kind} cannot be asked for at {', '.join(wrong)}"
-    unknown = next((name for name in regions_of(read) if not _is_code(name) and name not in groups), None)
+    unknown = next((name for name in regions_of(read) if not _is_known(name, groups)), None)
     return None if unknown is None else f"the obligation {obligation.kind} names {unknown}, which is no code and no group"
 
 
@@ -250,5 +249,7 @@ def lies_in(jurisdiction: str, region: str, groups: Groups, on: date | None) -> 
     return jurisdiction == region or jurisdiction.startswith(region + "-")
 
 
-def _is_code(name: str) -> bool:
-    return len(name.partition("-")[0]) == len("DE")
+def _is_known(name: str, groups: Groups) -> bool:
+    """Tell whether a region is one: a group, or a code that a file knows, if any says which there are."""
+    is_code = len(name.partition("-")[0]) == len("DE")
+    return name in groups.names or (is_code and (not groups.have_codes or groups.knows(name)))

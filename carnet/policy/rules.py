@@ -47,17 +47,17 @@ HOLD_HOURS_MAX = 8_760
 
 Conditions = Annotated[dict[ShortText, Matcher], Field(max_length=32)]
 """Fact names and the matchers that must all say yes."""
-EXEMPTION_FORMS = ("conditions", "alternatives")
-"""How `unless` may be written; they stand in the places of mistakes that pydantic tells."""
+_EXEMPTION_FORMS = ("conditions", "alternatives")
+"""How `unless` may be written."""
 
 
 def _exemption_form(value: Any) -> str:
-    return EXEMPTION_FORMS[isinstance(value, list | tuple)]
+    return _EXEMPTION_FORMS[isinstance(value, list | tuple)]
 
 
 Exemptions = Annotated[
-    Annotated[Conditions, Tag(EXEMPTION_FORMS[0])]
-    | Annotated[tuple[Conditions, ...], Field(min_length=1, max_length=16), Tag(EXEMPTION_FORMS[1])],
+    Annotated[Conditions, Tag(_EXEMPTION_FORMS[0])]
+    | Annotated[tuple[Conditions, ...], Field(min_length=1, max_length=16), Tag(_EXEMPTION_FORMS[1])],
     Discriminator(_exemption_form),
 ]
 """Conditions that exempt together, or a list of such."""

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from carnet.encoding import INTEGER_MAX, JsonValue, canonical
 from carnet.errors import CallerError, PeerError
 from carnet.limits import JSON_DEPTH_MAX, POLICY_BYTES_MAX
+from carnet.policy.mistakes import mistakes
 from carnet.statement import WireModel
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -27,6 +28,8 @@ Path: TypeAlias = tuple[str | int, ...]
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)
 _INTEGER_CHARS_MAX = 17
 _WORDS = {"true": True, "false": False}
+_TURNS_TEXT = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Characters that make text look as if it stood in another order (CVE-2021-42574); who approves reads what rules say."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,8 @@ def parse_as(model: type[Document], text: str, name: str) -> Document:
         # Through JSON text: in strict mode pydantic then reads lists as tuples and texts as enums, and coerces nothing.
         return model.model_validate_json(said, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ascii(".".join(str(step) for step in first["loc"]))[1:-1][:200] or "document"
-        problem = first["msg"].removeprefix("Value error, ")
-        raise CallerError("E-POLICY", f"{name}: line {tree.line(first['loc'])}: {where}: {problem}") from None
+        place, problem = next(mistakes(error, model, tree.value))
+        raise CallerError("E-POLICY", f"{name}: line {tree.line(place)}: {problem}") from None
 
 
 def parse_yaml(text: str) -> SourceTree:
@@ -132,7 +133,7 @@ def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int]) -> Json
         line = _line(key_node)
         if not isinstance(key_node, yaml.ScalarNode):
             raise _problem(line, "a key is a word")
-        key = key_node.value
+        key = _readable(key_node)
         if key in found:
             raise _problem(line, f"the key {key!a} stands twice")
         lines[(*path, key)] = line
@@ -141,7 +142,7 @@ def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int]) -> Json
 
 
 def _scalar(node: yaml.ScalarNode) -> JsonValue:
-    text: str = node.value
+    text = _readable(node)
     if node.style is not None:
         return text
     if text in _WORDS:
@@ -152,4 +153,12 @@ def _scalar(node: yaml.ScalarNode) -> JsonValue:
         if len(text) > _INTEGER_CHARS_MAX or abs(int(text)) > INTEGER_MAX:
             raise _problem(_line(node), "an integer beyond 2^53-1")
         return int(text)
+    return text
+
+
+def _readable(node: yaml.ScalarNode) -> str:
+    """Return the text of a scalar; refuse what would be shown in another order than it is read in."""
+    text: str = node.value
+    if _TURNS_TEXT.search(text):
+        raise _problem(_line(node), "a character that turns the direction of the text round it")
     return text

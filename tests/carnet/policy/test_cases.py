@@ -100,13 +100,16 @@ cases:
     ("change", "problem"),
     [
         (("artifact.kind: image", "artifact.kinds: image"), "case 'an image passes': no fact is called 'artifact.kinds'"),
-        (("artifact.kind: image", "artifact.kind: 5"), "case 'an image passes': the fact artifact.kind is a text, got int"),
+        (
+            ("artifact.kind: image", "artifact.kind: 5"),
+            "case 'an image passes': the fact artifact.kind is a text, and not an integer",
+        ),
         (("by: [all]", "without: [purpose]"), "case 'an image passes' speaks of a fact that it does not have: purpose"),
         (("by: [all]", "assurance: {purpose: derived}"), "speaks of a fact that it does not have: purpose"),
         (("a patch is refused", "an image passes"), "two cases have one name"),
-        (("outcome: allow", "outcome: maybe"), "x.cases.yaml: line 5: cases.0.outcome"),
+        (("outcome: allow", "outcome: maybe"), "x.cases.yaml: line 5: case an image passes: outcome must be one of"),
         (("cases:", "case:"), "x.cases.yaml: line"),
-        (("at: offer", "at: border"), "cases.0.at"),
+        (("at: offer", "at: border"), "case an image passes: at must be one of"),
     ],
 )
 def test_a_mistake_in_a_file_of_cases_is_named(change, problem):

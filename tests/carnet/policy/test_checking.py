@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carnet.errors import CallerError
-from carnet.policy import check_policy, parse_policy
+from carnet.policy import Groups, check_policy, parse_groups, parse_policy
 from tests.carnet.policy.policies import ALLOW_ALL, HEAD, rule, source
 
 
@@ -84,7 +84,7 @@ def test_a_question_that_the_facts_type_cannot_answer_is_an_error(condition):
 def test_a_rule_of_another_shape_is_an_error(text):
     (finding, *_) = said(rule(text))
 
-    assert finding.startswith("line 4: error: rules.0")
+    assert finding.startswith("line 4: error: rule ")
 
 
 def test_a_policy_without_rules_is_an_error():
@@ -121,7 +121,7 @@ TURNS = "effect: hold, approvals: [{role: legal, count: 2}, {role: cfo}], hold_h
 def test_what_is_wrong_with_the_hours_of_a_hold_is_said():
     (finding,) = said(ALLOW_ALL, rule("effect: hold, on_expiry: deny"))
 
-    assert finding == "line 5: error: rules.1: on_expiry is for a hold that ends: say after how many hours in hold_hours"
+    assert finding == "line 5: error: rule r1: on_expiry is for a hold that ends: say after how many hours in hold_hours"
 
 
 @pytest.mark.parametrize("text", ["effect: hold, hold_hours: 72", f"{TURNS}, escalate_to: [{{role: director}}]"])
@@ -190,3 +190,84 @@ def test_any_text_whatever_can_be_checked(pieces):
 
     assert all(finding.line >= 1 and finding.text for finding in findings)
     assert findings
+
+
+CODES = parse_groups(
+    "apiVersion: carnet/groups/v1\nid: codes\nsource: a book\nreviewed_by: me\nreviewed_on: 2026-01-01\n"
+    "effective_from: 2026-01-01\neffective_until: 2026-12-31\ncodes: [GB, DE, US]\n",
+    "codes.yaml",
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (
+            "destination.jurisdiction: UK",
+            "destination.jurisdiction is never 'UK': no file of groups knows it as an ISO 3166 code",
+        ),
+        ("destination.jurisdiction: [GB, Germany]", "destination.jurisdiction is never 'Germany'"),
+        ("parties.countries: [QQ]", "parties.countries is never 'QQ'"),
+        ("artifact.kind: imgae", "artifact.kind is never 'imgae': it is one of image, index"),
+        ("lane.mode: {assurance: derived, value: seeled}", "lane.mode is never 'seeled': it is one of inspected, sealed"),
+        ("recipient.kind: robot", "recipient.kind is never 'robot': it is one of gateway, agent, person"),
+    ],
+)
+def test_a_rule_that_would_quietly_never_apply_is_an_error(condition, words):
+    (finding,) = check_policy(source(ALLOW_ALL, rule(f"id: d, effect: deny, when: {{{condition}}}")), Groups([CODES]))
+
+    assert finding.is_error
+    assert words in finding.text
+
+
+@pytest.mark.parametrize("value", ["GB", "US-CA", "[DE, GB]", "{glob: 'US-*'}", "{present: true}"])
+def test_codes_that_a_file_knows_and_their_parts_may_be_asked_for(value):
+    text = source(ALLOW_ALL, rule(f"id: d, effect: deny, when: {{destination.jurisdiction: {value}}}"))
+
+    assert check_policy(text, Groups([CODES])) == []
+
+
+@pytest.mark.parametrize(
+    ("conditions", "is_doubted"),
+    [
+        ("when: {purpose: x}", True),
+        ("when: {recipient.kind: [gateway, agent]}", True),
+        ("unless: {recipient.kind: agent}", True),
+        ("unless: {recipient.kind: [agent, person], purpose: x}", True),
+        ("when: {recipient.kind: gateway}", False),
+        ("unless: {recipient.kind: [agent, person]}", False),
+        ("at: [offer], when: {purpose: x}", False),
+    ],
+)
+def test_approvals_for_which_nobody_who_pulls_can_ask_are_a_doubt(conditions, is_doubted):
+    at = "" if "at:" in conditions else "at: [release], "
+    found = said(ALLOW_ALL, rule(f"id: two, {at}{conditions}, effect: hold, remedy: ask, approvals: [{{role: legal}}]"))
+
+    assert ["holds pulls too, for which nobody is asked" in one for one in found] == [True] * is_doubted
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("wehn: {purpose: x}", "line 4: error: rule r1: wehn is not known here; is when meant?"),
+        ("xyzzy: 1", "line 4: error: rule r1: xyzzy is not known here"),
+        ("effect: dney", "line 4: error: rule r1: effect must be one of 'allow', 'hold', 'quarantine', 'deny'"),
+        ("when: {lane: {globb: x}}", "line 4: error: rule r1: when.lane.globb is not known here; is glob meant?"),
+        ("at: offer", "line 4: error: rule r1: at must be a list"),
+        ("reason: [1]", "line 4: error: rule r1: reason must be text"),
+        ("hold_hours: 0, effect: hold", "line 4: error: rule r1: hold_hours must be at least 1"),
+        ("when: {artifact.size: {min: 2, max: 1}}", "line 4: error: rule r1: when.artifact.size: min is above max"),
+        ("id: Upper", "line 4: error: rule Upper: id must be a word of lower-case letters"),
+        ("id: 5", "line 4: error: rule number 1: id must be text"),
+    ],
+)
+def test_a_mistake_of_form_is_told_in_the_authors_words_by_the_rules_id(text, words):
+    (finding, *_) = said(rule(text))
+
+    assert finding.startswith(words)
+
+
+def test_a_misspelt_member_is_told_once_and_not_as_a_missing_one_too():
+    text = HEAD + "rules:\n  - id: r1\n    att: [offer]\n    effect: allow\n    reason: x\n"
+
+    assert [one.text for one in check_policy(text)] == ["rule r1: att is not known here; is at meant?"]

@@ -53,9 +53,9 @@ def test_a_fact_that_is_missing_holds_and_is_the_one_that_is_named():
 
 @pytest.mark.parametrize(
     "text",
-    ["artifact_size", "artifact_size > 'big'", "artifact_size / 0 == 1", "parties_names[7] == 'x'", "[1, 2][artifact_size] == 1"],
+    ["artifact_size > 'big'", "artifact_size / 0 == 1", "parties_names[7] == 'x'", "[1, 2][artifact_size] == 1"],
 )
-def test_what_fails_or_is_neither_true_nor_false_is_an_error_that_holds(text):
+def test_what_fails_is_an_error_that_holds(text):
     facts = known(artifact__size=3, parties__names=("Acme",))
     decision = evaluate(policy(ALLOW_ALL, rule(f'id: x, effect: deny, where: "{text}"')), Gate.OFFER, facts)
 
@@ -79,7 +79,7 @@ def test_lists_and_labels_and_integers_are_read_as_what_they_are():
     [
         ("origin_operator ==", "no expression in CEL"),
         ("origin_oprator == 'x'", "names 'origin_oprator', which is no fact"),
-        ("origin.operator == 'x'", "names 'origin', which is no fact"),
+        ("origin.operator == 'x'", "names 'origin', which is no fact: write origin_operator for origin.operator"),
         ("label_ == 'x'", "which is no fact"),
         ("nationality == 'x'", "which is no fact"),
         ("'x' == '" + "x" * EXPRESSION_CHARS_MAX + "'", "at most 500"),
@@ -102,7 +102,12 @@ def test_a_mistake_is_told_with_its_line_and_a_doubt_as_a_warning():
     reason: r
   - id: odd
     at: [offer]
-    where: "artifact_size"
+    where: "artifact_size / 0 == 1"
+    effect: allow
+    reason: r
+  - id: same
+    at: [offer]
+    where: "1 < 2"
     effect: allow
     reason: r
 """
@@ -111,9 +116,33 @@ def test_a_mistake_is_told_with_its_line_and_a_doubt_as_a_warning():
 
     assert [(one.is_error, one.text) for one in found] == [
         (True, "rule wrong: the expression names 'origin_oprator', which is no fact"),
-        (False, "rule odd: it is neither true nor false"),
+        (False, "rule odd: its expression, tried on one value of each type, fails: division by zero in CEL expression"),
+        (False, "rule same: its expression reads no fact, so it always says the same"),
     ]
     assert text.splitlines()[found[0].line - 1].strip().startswith("where:")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("artifact_size", "the expression is neither true nor false"),
+        ("fits(origin_operator)", "CEL has no function called fits"),
+        ("artifact_size.fits()", "CEL has no function called fits"),
+    ],
+)
+def test_what_could_never_be_answered_is_an_error_of_the_policy(text, words):
+    with pytest.raises(CallerError, match=words):
+        policy(ALLOW_ALL, rule(f'id: x, effect: deny, where: "{text}"'))
+
+
+@pytest.mark.parametrize("text", ["origin_operator ==", "origin_operator.matches('[')", "origin_operator > 5", "é é"])
+def test_what_the_library_says_is_one_short_whole_piece(text):
+    found = [one.text for one in check_policy(source(ALLOW_ALL, rule(f'id: x, effect: deny, where: "{text}"')))]
+
+    assert len(found) == 1
+    assert len(found[0]) < 220
+    assert found[0].isascii()
+    assert "expecting" not in found[0]
 
 
 def test_every_fact_has_one_name_in_expressions():

@@ -80,14 +80,14 @@ def test_any_text_has_a_standing_and_never_both(text, on):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (("  OURS:", "  ours:"), "pattern"),
-        (("code: FR}", "code: France}"), "pattern"),
+        (("  OURS:", "  ours:"), "must be the name of a group"),
+        (("code: FR}", "code: France}"), "must be an ISO 3166 code"),
         (("2027-01-31", "2026-10-01"), "effective_until is before effective_from"),
         (("2027-01-31", "2027-02-30"), "day is out of range"),
         (("{code: FR}", "{code: DE}"), "a code stands twice in the group"),
-        (("source: a gazette\n", ""), "source: Field required"),
-        (("title: ours", "titel: ours"), "title: Field required"),
-        (("source: a gazette", "source: a gazette\nsauce: none"), "sauce: Extra inputs are not permitted"),
+        (("source: a gazette\n", ""), "source is missing"),
+        (("title: ours", "titel: ours"), "titel is not known here; is title meant"),
+        (("source: a gazette", "source: a gazette\nsauce: none"), "sauce is not known here; is source meant"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_line(change, problem):

@@ -73,3 +73,9 @@ def test_any_text_is_a_document_or_a_problem_with_a_line(text):
         return
 
     assert found.startswith("line ")
+
+
+@pytest.mark.parametrize("text", ["reason: 'no \u202eexport'", "reason: no \u2066x", "\u202areason: x"])
+def test_text_that_would_be_shown_in_another_order_than_it_is_read_is_refused(text):
+    with pytest.raises(CallerError, match="line 2: a character that turns the direction of the text"):
+        parse_yaml(f"a: 1\n{text}")
