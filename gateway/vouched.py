@@ -11,22 +11,23 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
+from difflib import get_close_matches
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from carnet.attestation import Attestation
+from carnet.attestation import Attestation, Subject
 from carnet.encoding import JsonValue
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
 from carnet.errors import CallerError, CapacityError, CarnetError, Conflict, NotFound
 from carnet.identifiers import SiteName
 from carnet.licence import Licence, LicenceId, Used, leaves_room
-from carnet.policy import Assurance, Fact, Facts, Policy, make_fact
-from carnet.policy.facts import AGES, FactValue, is_attestable
+from carnet.policy import Assurance, Fact, Facts, Groups, Policy, make_fact
+from carnet.policy.facts import AGES, FACTS, FactValue, fact_type, is_attestable, supplier
 from carnet.signers import signers
 from carnet.timestamps import parse_time
-from carnet.trust import Person, TrustBundle
+from carnet.trust import HOME_LANE, Person, TrustBundle
 from gateway.ports import Transaction
 from gateway.recheck_round import ask_for_round
 
@@ -37,6 +38,8 @@ _PLACE: Final = "attestation-place/"
 """Before the id: where the attestation of that id is kept, for it is found by what it is about."""
 _ABOUT: Final = {"site": "recipient.site", "identity": "recipient.identity", "repository": "artifact.repository", "lane": "lane"}
 _LICENCE_ID: Final[TypeAdapter[str]] = TypeAdapter(LicenceId)
+_CLOSE: Final = 0.7
+"""How alike a name is to one that was misspelt."""
 ATTESTATIONS_MAX: Final = 256
 """Attestations about one thing: each decision about it reads all of them."""
 
@@ -71,6 +74,37 @@ class Vouched:
     until: datetime | None = None
     licence: Licence | None = None
     conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What in a paper can count nowhere: the place of it, and what is wrong in one sentence."""
+
+    place: tuple[str | int, ...]
+    said: str
+
+
+def first_mistake(paper: Licence | Attestation, groups: Groups) -> Mistake | None:
+    """Return the first thing in a paper that can count nowhere, or None: it is found before anybody signs or keeps it.
+
+    Of a licence: a destination that is no code, for nothing is there to be covered. Of an attestation: a fact that there is not,
+    that people cannot vouch for, of another type, or with a code that there is not.
+    """
+    if isinstance(paper, Licence):
+        code = _strange_code(paper.destinations, groups)
+        return None if code is None else Mistake(("destinations", paper.destinations.index(code)), _no_code(code))
+    found = ((name, _fact_mistake(paper, name, groups)) for name in paper.facts)
+    return next((Mistake(("facts", name), said) for name, said in found if said is not None), None)
+
+
+def stranger(about: Subject, bundle: TrustBundle) -> str | None:
+    """Return what an attestation is about and the trust bundle does not name, in words, or None; it may name it later."""
+    site = about.identity.site if about.identity is not None else about.site
+    if site is not None and all(one.name != site for one in bundle.sites):
+        return f"no site of trust bundle {bundle.version} is called {site}"
+    if about.lane is not None and about.lane != HOME_LANE and all(one.name != about.lane for one in bundle.lanes):
+        return f"no lane of trust bundle {bundle.version} is called {about.lane}"
+    return None
 
 
 def vouch(
@@ -153,10 +187,9 @@ def keep_attestation(tx: Transaction, envelope: Envelope) -> Attestation:
         Conflict: E-EDITION unless it is newer than the one known. CapacityError: E-LIMIT ATTESTATIONS_MAX.
     """
     statement = Attestation.read_unverified(envelope)
-    for name in statement.facts:
-        if not is_attestable(name):
-            raise CallerError("E-POLICY", f"attestation {statement.id}: {ascii(name)[:80]} is no fact that people can vouch for")
-        _attested(statement, name, parse_time(statement.at), [])
+    said = next((said for name in statement.facts if (said := _fact_mistake(statement, name)) is not None), None)
+    if said is not None:
+        raise CallerError("E-POLICY", f"attestation {statement.id}: {said}", remedy="have it corrected, and signed again")
     _take_edition(tx, f"attestation {statement.id}", statement.edition)
     _forget_attestation(tx, statement.id)
     place = _prefix(statement.about.key)
@@ -203,6 +236,32 @@ def attestations(tx: Transaction) -> list[tuple[Envelope, Attestation]]:
     """Return every attestation that is kept, by id."""
     kept = [parse_envelope(body) for body in tx.site_documents(ATTESTATION).values()]
     return sorted(((envelope, Attestation.read_unverified(envelope)) for envelope in kept), key=lambda one: one[1].id)
+
+
+def _fact_mistake(statement: Attestation, name: str, groups: Groups | None = None) -> str | None:
+    """Return what is wrong with one fact of an attestation; codes are looked up if `groups` are given."""
+    shown, kind = ascii(name)[1:-1][:80], fact_type(name)
+    if kind is None:
+        meant = get_close_matches(name, FACTS, n=1, cutoff=_CLOSE)
+        return f"no fact is called {shown}" + (f"; is {meant[0]} meant?" if meant else "")
+    if not is_attestable(name):
+        return f"{shown} is no fact that people can vouch for: it comes from {supplier(name).value}"
+    try:
+        value = _attested(statement, name, parse_time(statement.at), []).value
+    except CallerError as error:
+        return error.problem
+    if groups is None or not kind.is_code:
+        return None
+    code = _strange_code(value if isinstance(value, tuple) else (str(value),), groups)
+    return None if code is None else f"{shown}: {_no_code(code)}"
+
+
+def _strange_code(codes: Iterable[str], groups: Groups) -> str | None:
+    return next((code for code in codes if groups.have_codes and not groups.knows(code)), None)
+
+
+def _no_code(code: str) -> str:
+    return f"no file of groups knows the code {ascii(code)[1:-1][:80]}; write that of ISO 3166, such as GB for the United Kingdom"
 
 
 def _is_licence_id(text: str) -> bool:

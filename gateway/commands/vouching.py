@@ -1,6 +1,7 @@
 """`licence` and `attest`: what people sign so that policy may rely upon it, and what a site keeps of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +14,13 @@ if TYPE_CHECKING:
     from carnet.attestation import Attestation
     from carnet.envelope import Envelope
     from carnet.licence import Licence
+    from carnet.trust import TrustBundle
     from gateway.offline import OfflineSite
     from gateway.ports import Transaction
-    from gateway.vouched import Trusted
+    from gateway.vouched import Mistake, Trusted
+
+_ENVELOPE = b'"payloadType"'
+"""What stands in a file that was signed, and in none that a person wrote."""
 
 Text = Annotated[
     Path, typer.Argument(metavar="FILE", help="What is to be signed (YAML), or what was signed already, to sign too.")
@@ -24,6 +29,15 @@ Key = Annotated[Path, typer.Option(help="Your private key: the file that `carnet
 Signed = Annotated[Path, typer.Argument(metavar="FILE", help="What `sign` wrote.")]
 Named = Annotated[str, typer.Argument(metavar="ID", help="Its id, as `list` shows it.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
+
+
+@dataclass(frozen=True)
+class _Paper:
+    """What somebody signed, and the file that it came from."""
+
+    file: Path
+    envelope: "Envelope"
+    content: "Licence | Attestation"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -66,9 +80,9 @@ def add_licence(
     from carnet.licence import Licence
     from gateway.vouched import keep_licence
 
-    envelope = _read(Licence, file)
-    licence = Licence.read_unverified(envelope)
-    by = wait_for(_add(directory, envelope, Licence.payload_type, ["licence.kind"], keep_licence))
+    paper = _read(Licence, file)
+    licence = paper.content
+    by, _ = wait_for(_add(directory, paper, ["licence.kind"], keep_licence))
     said = f"licence {licence.id}, edition {licence.edition}, is kept; signed by {', '.join(by)}"
     Terminal(json, quiet, verbose).answer({"licence": licence.id, "edition": licence.edition, "by": by}, [said])
 
@@ -78,14 +92,19 @@ def add_attestation(
 ) -> None:
     """Keep a signed attestation at the site and log it. The server may run meanwhile; the next decision reads it."""
     from carnet.attestation import Attestation
-    from gateway.vouched import keep_attestation
+    from gateway.vouched import keep_attestation, stranger
 
-    envelope = _read(Attestation, file)
-    statement = Attestation.read_unverified(envelope)
-    by = wait_for(_add(directory, envelope, Attestation.payload_type, sorted(statement.facts), keep_attestation))
+    paper = _read(Attestation, file)
+    statement = Attestation.read_unverified(paper.envelope)
+    by, bundle = wait_for(_add(directory, paper, sorted(statement.facts), keep_attestation))
+    unknown = stranger(statement.about, bundle)
+    warnings = [] if unknown is None else [f"{unknown}; the attestation counts for nothing until one is"]
     said = f"attestation {statement.id}, edition {statement.edition}, is kept; about {statement.about.key}, by {', '.join(by)}"
     document = {"attestation": statement.id, "edition": statement.edition, "about": statement.about.key, "by": by}
-    Terminal(json, quiet, verbose).answer(document, [said])
+    terminal = Terminal(json, quiet, verbose)
+    terminal.answer(document | {"warnings": warnings}, [said])
+    for warning in warnings:
+        terminal.note(f"warning: {warning}")
 
 
 def list_licences(directory: Directory, *, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
@@ -176,42 +195,96 @@ def withdraw_attestation(
 
 
 def _sign(model: "type[Licence | Attestation]", file: Path, key: Path) -> "Envelope":
-    from carnet.envelope import parse_envelope
+    from carnet.errors import CallerError
     from carnet.limits import POLICY_BYTES_MAX
-    from carnet.policy.source import parse_as
+    from carnet.policy.source import parse_as, parse_yaml
+    from gateway.geography import shipped_groups
     from gateway.keyring import read_signing_key
     from gateway.proposals import read_bounded
+    from gateway.vouched import first_mistake
 
     data = read_bounded(file, POLICY_BYTES_MAX)
     person = read_signing_key(key, "carnet key new")
-    if b'"payloadType"' in data:
-        envelope = parse_envelope(data.strip())
-        model.read_unverified(envelope)
-        return envelope.with_signature(person)
-    return parse_as(model, data.decode("utf-8", "replace"), file.name).sign(person)
+    if _ENVELOPE in data:
+        paper = _parse(model, file, data)
+        _refuse(first_mistake(paper.content, shipped_groups()), file)
+        return paper.envelope.with_signature(person)
+    text = _decode(data, file)
+    try:
+        content = parse_as(model, text, file.name)
+    except CallerError as error:
+        remedy = f'correct {file}; docs/policy.md section "{model.__name__}s" shows one'
+        raise CallerError(error.code, error.problem, remedy=remedy) from None
+    mistake = first_mistake(content, shipped_groups())
+    _refuse(mistake, file, "" if mistake is None else f"line {parse_yaml(text).line(mistake.place)}: ")
+    return content.sign(person)
 
 
-def _read(model: "type[Licence | Attestation]", file: Path) -> "Envelope":
-    from carnet.envelope import parse_envelope
+def _read(model: "type[Licence | Attestation]", file: Path) -> _Paper:
+    from carnet.errors import CallerError
     from carnet.limits import POLICY_BYTES_MAX
     from gateway.proposals import read_bounded
 
-    envelope = parse_envelope(read_bounded(file, POLICY_BYTES_MAX).strip())
-    model.read_unverified(envelope)
-    return envelope
+    data = read_bounded(file, POLICY_BYTES_MAX)
+    if _ENVELOPE not in data:
+        remedy = f"sign it first, and add what that prints: {_signing(model)} {file} --key KEY"
+        raise CallerError("E-USAGE", f"{file} is not signed yet", remedy=remedy)
+    return _parse(model, file, data)
+
+
+def _parse(model: "type[Licence | Attestation]", file: Path, data: bytes) -> _Paper:
+    """Return what was signed, unverified."""
+    from carnet.envelope import parse_envelope
+    from carnet.errors import PeerError
+
+    try:
+        envelope = parse_envelope(data.strip())
+        return _Paper(file, envelope, model.read_unverified(envelope))
+    except PeerError as error:
+        raise PeerError(error.code, f"{file.name}: {error.problem}", remedy=f"name what `{_signing(model)}` printed") from None
+
+
+def _decode(data: bytes, file: Path) -> str:
+    """Return the text of a file exactly: what people sign is what they read."""
+    from carnet.errors import CallerError
+
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CallerError(
+            "E-POLICY", f"{file.name}: line {line}: not UTF-8 text", remedy=f"save {file} as UTF-8, and look at that line"
+        ) from None
+
+
+def _refuse(mistake: "Mistake | None", file: Path, where: str = "") -> None:
+    """Refuse what can count nowhere; `where` is its line, if the file is one that a person wrote."""
+    from carnet.errors import CallerError
+
+    if mistake is not None:
+        remedy = f"correct {file}" if where else f"correct what {file} was made from, and have it signed anew"
+        raise CallerError("E-POLICY", f"{file.name}: {where}{mistake.said}", remedy=remedy)
+
+
+def _signing(model: "type[Licence | Attestation]") -> str:
+    """Return the command that signs such papers."""
+    return f"carnet-gateway {'licence' if model.__name__ == 'Licence' else 'attest'} sign"
 
 
 async def _add(
-    directory: Path, envelope: "Envelope", payload_type: str, facts: list[str], keep: "Callable[[Transaction, Envelope], object]"
-) -> list[str]:
-    """Keep a document whose signers the trust bundle knows, and whose word counts for each of `facts`; return their names."""
+    directory: Path, paper: _Paper, facts: list[str], keep: "Callable[[Transaction, Envelope], object]"
+) -> "tuple[list[str], TrustBundle]":
+    """Keep a paper whose signers the trust bundle knows, and whose word counts for each of `facts`; return their names."""
     from carnet.errors import NotAuthorised
     from carnet.signers import signers
+    from gateway.geography import load_groups
     from gateway.offline import open_site
+    from gateway.vouched import first_mistake
 
     async with open_site(directory) as site:
+        _refuse(first_mistake(paper.content, load_groups(site.paths.policy)), paper.file)
         trusted = await _trusted(site)
-        people = signers(envelope, payload_type, trusted.bundle, revoked=trusted.revoked)
+        people = signers(paper.envelope, paper.content.payload_type, trusted.bundle, revoked=trusted.revoked)
         for name in facts:
             if not trusted.vouchers(people, name):
                 roles = ", ".join(trusted.policy.attesters(name)) or "no role at all"
@@ -220,8 +293,8 @@ async def _add(
                     "E-NOT-ALLOWED", f"the word of {who} does not count for {name}; the policy names: {roles}",
                     remedy="have it signed by somebody in such a role, or ask the owner of the policy for `attested_by`",
                 )  # fmt: skip
-        await site.catalog.write(lambda tx: keep(tx, envelope))
-    return [person.name for person in people]
+        await site.catalog.write(lambda tx: keep(tx, paper.envelope))
+    return [person.name for person in people], trusted.bundle
 
 
 async def _trusted(site: "OfflineSite") -> "Trusted":

@@ -413,3 +413,65 @@ async def test_what_nobody_with_a_say_signed_is_not_kept_and_the_error_names_who
 
     assert status == 7
     assert "the word of bob does not count for licence.kind; the policy names: export-control" in err
+
+
+GROUPS = """
+apiVersion: carnet/groups/v1
+id: ours
+source: our lawyers
+reviewed_by: carol
+reviewed_on: 2026-01-01
+effective_from: 2026-01-01
+effective_until: 2099-12-31
+codes: [UK]
+"""
+
+
+async def add(desk, site: LiveSite, path: Path, paper: Licence | Attestation, *options: str) -> tuple[int, str, str]:
+    """Add what carol signed with another program, which looks at nothing."""
+    path.write_bytes(paper.sign(KEYS["carol"]).encode())
+    kind = "licence" if isinstance(paper, Licence) else "attest"
+    return await asyncio.to_thread(desk, kind, "add", str(site.directory), str(path), *options)
+
+
+async def test_a_licence_for_a_country_that_no_file_of_groups_of_the_site_knows_is_not_kept(desk, border: World, tmp_path: Path):
+    paper = licence(destinations=("UK",))
+    status, _, err = await add(desk, border.us, tmp_path / "signed.json", paper)
+    assert (status, "signed.json: no file of groups knows the code UK" in err) == (2, True)
+
+    groups = border.us.directory / "policy" / "groups"
+    groups.mkdir()
+    (groups / "ours.yaml").write_text(GROUPS)
+    assert (await add(desk, border.us, tmp_path / "signed.json", paper))[0] == 0
+
+
+async def test_a_fact_that_there_is_not_is_told_before_anybody_is_asked_whose_word_counts(desk, border: World, tmp_path: Path):
+    said = {"recipient.endd_use": "deploy"}
+    status, _, err = await add(desk, border.us, tmp_path / "signed.json", attestation(facts=said))
+
+    assert status == 2
+    assert "no fact is called recipient.endd_use; is recipient.end_use meant? [E-POLICY]" in err
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"site": "au"}, "no site of trust bundle 2 is called au"),
+        ({"identity": "spiffe://example/site/au/agent/build"}, "no site of trust bundle 2 is called au"),
+        ({"lane": "us-au"}, "no lane of trust bundle 2 is called us-au"),
+    ],
+)
+async def test_an_attestation_about_what_the_trust_bundle_does_not_name_is_kept_with_a_warning(
+    desk, border: World, tmp_path: Path, about, said
+):
+    status, out, err = await add(desk, border.us, tmp_path / "signed.json", attestation(about=about), "--json")
+
+    assert (status, json.loads(out)["warnings"]) == (0, [f"{said}; the attestation counts for nothing until one is"])
+    assert f"warning: {said}" in err
+
+
+async def test_an_attestation_about_what_the_trust_bundle_names_is_kept_without_a_warning(desk, border: World, tmp_path: Path):
+    for number, about in enumerate(({"site": "eu"}, {"lane": "us-eu"}, {"lane": "home"}, {"repository": "app"})):
+        paper = attestation(id=f"n{number}", about=about)
+        status, out, err = await add(desk, border.us, tmp_path / "signed.json", paper, "--json")
+        assert (status, json.loads(out)["warnings"], err) == (0, [], "")
