@@ -9,14 +9,18 @@ from carnet.identifiers import Jurisdiction, LaneName, Repository, SiteName, Spi
 from carnet.keys import SigningKey
 from carnet.oci import ArtifactKind
 from carnet.policy import check_policy
+from carnet.policy.cases import run_cases
 from carnet.policy.explanation import lines
 from carnet.policy.facts import Assurance, fact_type
 from carnet.timestamps import format_time
 from carnet.trust import Lane, LaneMode, Roots, Site, TrustBundle, home_lane
 from carnet.waybill import Declarations, Origin, Party, declared_facts
-from gateway.policies import PolicyBook, decide, dev_policy, gather_facts
+from gateway.geography import shipped_groups
+from gateway.packs import read_tested
+from gateway.policies import CASES_SUFFIX, PolicyBook, decide, dev_policy, gather_facts
 
 EXAMPLES = Path(__file__).parents[2] / "docs/examples/policies"
+EXAMPLE_POLICIES = sorted(path for path in EXAMPLES.glob("*.yaml") if not path.name.endswith(CASES_SUFFIX))
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 US, EU = SiteName("us"), SiteName("eu")
 LANE = Lane(name=LaneName("us-eu"), origin=US, destinations=(EU,), mode=LaneMode.INSPECTED, suites=(1,))
@@ -128,9 +132,22 @@ def test_the_dev_policy_allows_within_the_site_and_nothing_else(tmp_path):
     assert decide(policy.policy, Gate.OFFER, facts()).outcome is Outcome.DENY
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLE_POLICIES, ids=lambda path: path.name)
 def test_the_examples_check_clean(path):
-    assert [str(finding) for finding in check_policy(path.read_text())] == []
+    assert [str(finding) for finding in check_policy(path.read_text(), shipped_groups())] == []
+
+
+@pytest.mark.parametrize("path", EXAMPLE_POLICIES, ids=lambda path: path.name)
+def test_an_example_passes_its_cases_and_each_rule_would_be_missed(path):
+    tested = read_tested(str(path))
+
+    assert run_cases(tested.policy, tested.questions).problems == ()
+
+
+def test_every_file_of_cases_among_the_examples_is_of_an_example():
+    beside = {path.with_name(path.name.removesuffix(".yaml") + CASES_SUFFIX) for path in EXAMPLE_POLICIES}
+
+    assert set(EXAMPLES.glob(f"*{CASES_SUFFIX}")) == beside
 
 
 @pytest.mark.parametrize(
@@ -142,7 +159,8 @@ def test_the_examples_check_clean(path):
         ({"classification": "cui"}, Gate.OFFER, "deny"),
         ({"classification": None}, Gate.OFFER, "hold"),
         ({"export_control_number": "5D002.c.1"}, Gate.OFFER, "hold"),
-        ({"export_control_number": "5D002.c.1", "licence": "ENC"}, Gate.OFFER, "allow"),
+        ({"export_control_number": "5D002.c.1", "licence": "ENC"}, Gate.OFFER, "hold"),
+        ({"export_control_number": "3A001"}, Gate.OFFER, "deny"),
         ({"data_categories": ("none", "health")}, Gate.OFFER, "deny"),
     ],
 )
@@ -154,10 +172,11 @@ def test_the_example_between_allies_decides_as_it_says(tmp_path, changes, gate, 
     assert decision.outcome.value == expected, "\n".join(lines(decision))
 
 
-def test_a_consumer_of_the_destination_may_pull_under_the_example(tmp_path):
+def test_a_consumer_of_the_destination_and_nobody_else_may_pull_under_the_example(tmp_path):
     policy = book(tmp_path, (EXAMPLES / "allies.yaml").read_text())
 
     assert decide(policy.policy, Gate.RELEASE, facts(recipient=CONSUMER)).outcome is Outcome.ALLOW
+    assert decide(policy.policy, Gate.RELEASE, facts(recipient=AGENT)).outcome is Outcome.DENY
 
 
 def test_all_files_of_the_directory_are_one_policy(tmp_path):
