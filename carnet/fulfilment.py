@@ -64,18 +64,31 @@ def check_fulfilment(
     claimed = Fulfilment.read_unverified(envelope)
     person = next((one for one in bundle.people if one.name == claimed.person), None)
     if person is None:
-        raise NotAuthorised("E-NOT-ALLOWED", f"nobody called {claimed.person} is in trust bundle {bundle.version}")
+        raise NotAuthorised(
+            "E-NOT-ALLOWED", f"nobody called {claimed.person} is in trust bundle {bundle.version}",
+            remedy="a person whom the trust bundle names has to sign; `carnet-gateway trust show DIR` shows who they are",
+        )  # fmt: skip
     said = Fulfilment.open(envelope, [key for key in person.keys if key.keyid not in revoked])
     _require_role(said, person, role)
     if said.person in excluded:
         problem = f"{said.person} had a part in what is to be reviewed"
         raise NotAuthorised("E-NOT-ALLOWED", problem, remedy="ask another person of the role")
     if not parse_time(made) - CLOCK_AHEAD <= parse_time(said.at) <= now + CLOCK_AHEAD:
-        raise Conflict("E-DUTY", f"{said.person} signed at {said.at}; the duty was made at {made}")
+        raise Conflict(
+            "E-DUTY", f"{said.person} signed at {said.at}; the duty was made at {made}",
+            remedy="sign it again, on a machine whose clock is right, once it is done",
+        )  # fmt: skip
     return said
 
 
 def _require_role(said: Fulfilment, person: Person, role: str) -> None:
-    if said.role not in person.roles or (role not in (EVERYONE, said.role)):
-        problem = f"{person.name} does not hold the role {said.role}, or the duty is for {role}"
-        raise NotAuthorised("E-NOT-ALLOWED", problem, remedy="ask a person of that role")
+    """Refuse a role that the person does not hold, or another than the duty asks for."""
+    if said.role not in person.roles:
+        problem = f"{person.name} does not hold the role {said.role}"
+    elif role not in (EVERYONE, said.role):
+        problem = f"the duty is for {role}, and {person.name} signed it as {said.role}"
+    else:
+        return
+    own = next((one for one in person.roles if role in (EVERYONE, one)), None)
+    remedy = f"ask a person of the role {role}" if own is None else f"sign it again, with --as {person.name}:{own}"
+    raise NotAuthorised("E-NOT-ALLOWED", problem, remedy=remedy)

@@ -158,9 +158,12 @@ def fulfil(
         NotAuthorised, IntegrityError, PeerError: see `check_fulfilment`.
     """
     claimed = Fulfilment.read_unverified(envelope)
-    duty = find_duty(tx, claimed.duty)
     if claimed.site != site:
-        raise Conflict("E-DUTY", f"{claimed.person} signed about a duty of site {claimed.site}, this is {site}")
+        raise Conflict(
+            "E-DUTY", f"{claimed.person} signed about a duty of site {claimed.site}, this is {site}",
+            remedy=f"give it to {claimed.site}, or sign it again with --site {site}",
+        )  # fmt: skip
+    duty = find_duty(tx, claimed.duty)
     said = check_fulfilment(
         envelope,
         bundle,

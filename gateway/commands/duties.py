@@ -18,6 +18,15 @@ Note = Annotated[str, typer.Option(help="What you did or found; it is signed wit
 Key = Annotated[Path, typer.Option(help="Your private key: the file that `carnet key new` wrote.")]
 Signed = Annotated[Path, typer.Argument(metavar="FILE", help="What `duty sign` printed.")]
 All = Annotated[bool, typer.Option("--all", help="Those that are done as well.")]
+_AS = ("--as is who you are and the role in which you did it", "write NAME:ROLE, such as bob:security")
+_FORMS = {
+    "site": ("--site is not the name of a site", "write the name that the trust bundle has, such as us"),
+    "duty": ("the id of a duty is 16 hexadecimal digits", "give it as `carnet-gateway duty list DIR` shows it"),
+    "person": _AS,
+    "role": _AS,
+    "note": ("--note is one line of at most 1000 characters, and not empty", "say shortly what you did or found"),
+}
+"""What is wrong with each value, and what to write."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -56,18 +65,22 @@ def sign(
     """Sign that a duty is done and print it, to be given to `duty done` at the site. Needs no site."""
     from datetime import UTC, datetime
 
-    from carnet.errors import CallerError, PeerError
+    from pydantic import ValidationError
+
+    from carnet.errors import CallerError
     from carnet.fulfilment import Fulfilment
-    from carnet.statement import parse_model
     from carnet.timestamps import format_time
     from gateway.keyring import read_signing_key
 
     person, _, role = who.partition(":")
     said = {"site": site, "duty": duty, "person": person, "role": role, "note": note, "at": format_time(datetime.now(UTC))}
     try:
-        fulfilment = parse_model(Fulfilment, {"v": 1, **said})
-    except PeerError as error:
-        raise CallerError("E-USAGE", error.problem, remedy="carnet-gateway duty sign --help") from None
+        fulfilment = Fulfilment.model_validate(said)
+    except ValidationError as error:
+        name = str(error.errors(include_url=False)[0]["loc"][0])
+        problem, remedy = _FORMS[name]
+        given = who if name in ("person", "role") else said[name]
+        raise CallerError("E-USAGE", f"{problem}, got {ascii(given)[:80]}", remedy=remedy) from None
     envelope = fulfilment.sign(read_signing_key(key, "carnet key new"))
     Terminal(json, quiet, verbose).answer(envelope.to_json(), [envelope.encode().decode("ascii")])
 
@@ -91,12 +104,20 @@ async def _rows(directory: Path, *, every: bool) -> list[dict[str, Any]]:
 
 async def _close(directory: Path, file: Path) -> dict[str, Any]:
     from carnet.envelope import parse_envelope
+    from carnet.errors import PeerError
+    from carnet.fulfilment import Fulfilment
     from carnet.limits import POLICY_BYTES_MAX
     from gateway.duties import fulfil
     from gateway.offline import open_site
     from gateway.proposals import read_bounded
 
-    envelope = parse_envelope(read_bounded(file, POLICY_BYTES_MAX).strip())
+    data = read_bounded(file, POLICY_BYTES_MAX)
+    try:
+        envelope = parse_envelope(data.strip())
+        Fulfilment.read_unverified(envelope)
+    except PeerError as error:
+        remedy = "name what `carnet-gateway duty sign` printed"
+        raise PeerError(error.code, f"{file.name}: {error.problem}", remedy=remedy) from None
     async with open_site(directory) as site:
         bundle = site.trust.state().current
         await site.trust.refresh_revocations()

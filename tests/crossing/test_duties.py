@@ -14,7 +14,7 @@ from gateway.doctor.obliged import examine_duties
 from gateway.duties import open_duties
 from gateway.offline import open_site
 from gateway.settings import Telemetry
-from tests.crossing.obliged import HOLD, close, duties, make_late, one, policy, push, refuse
+from tests.crossing.obliged import HOLD, close, duties, make_late, one, policy, push, refuse, signed
 from tests.crossing.officers import KEYS, appoint_both, approve
 from tests.crossing.ports import free_port
 from tests.crossing.sites import World
@@ -42,8 +42,10 @@ async def test_duties_wait_for_a_person_of_the_role_and_close_by_their_signature
         ("report", "report to cra-art-14 by anybody", view.transfer),
     ]
     notice, report = found
-    await refuse(border.us, notice, "carol", "export-control", NotAuthorised, "the duty is for security")
-    await refuse(border.us, notice, "carol", "security", NotAuthorised, "does not hold the role")
+    await refuse(
+        border.us, notice, "carol", "export-control", NotAuthorised, "for security, and carol signed it as export-control"
+    )
+    await refuse(border.us, notice, "carol", "security", NotAuthorised, r"^carol does not hold the role security \[")
     await refuse(border.us, notice, "mallory", "security", NotAuthorised, "nobody called mallory", key="bob")
     await refuse(border.us, notice, "bob", "security", Conflict, "of site eu", site="eu")
     await refuse(border.us, notice, "bob", "security", Conflict, "the duty was made at", at="2020-01-01T00:00:00Z")
@@ -183,6 +185,32 @@ async def test_a_duty_is_listed_signed_and_closed_by_commands(border, tmp_path, 
     assert "is done, by bob" in await command(capsys, "duty", "done", str(border.us.directory), str(tmp_path / "signed"))
     assert "no duty is open" in await command(capsys, "duty", "list", str(border.us.directory))
     assert "by bob: told the others" in await command(capsys, "duty", "list", str(border.us.directory), "--all")
+
+
+@pytest.mark.parametrize(
+    ("who", "remedy"),
+    [
+        (
+            "mallory:security",
+            "hint: a person whom the trust bundle names has to sign; `carnet-gateway trust show DIR` shows who they are",
+        ),
+        ("bob:legal", "hint: sign it again, with --as bob:security"),
+        ("olga:export-control", "hint: sign it again, with --as olga:security"),
+        ("carol:export-control", "hint: ask a person of the role security"),
+    ],
+)
+async def test_who_may_not_close_a_duty_is_told_who_may(border, tmp_path, capsys, who, remedy):
+    border.us.set_policy(policy("us", one("notify", "role: security, within_h: 1")))
+    await border.start()
+    await push(border, tmp_path)
+    [duty] = await duties(border.us)
+    person, _, role = who.partition(":")
+    (tmp_path / "signed").write_bytes(signed(duty, person, role, key="bob" if person == "mallory" else person).encode())
+
+    words = ["duty", "done", str(border.us.directory), str(tmp_path / "signed")]
+    status = await asyncio.to_thread(run, build_app(), "carnet-gateway", words)
+
+    assert (status, capsys.readouterr().err.splitlines()[-1]) == (7, remedy)
 
 
 async def command(capsys, *arguments: str) -> str:
