@@ -267,12 +267,22 @@ def _command_rows(command: Any, path: str) -> Iterator[tuple[str, str]]:
                 yield from _command_rows(child, f"{path} {name}")
         return
     arguments = "".join(f" {_argument(parameter)}" for parameter in command.params if parameter.param_type_name == "argument")
-    yield f"{path}{arguments}", _first_sentence(command.help or "")
+    options = "".join(f" {_option(parameter)}" for parameter in command.params if is_needed(parameter))
+    yield f"{path}{arguments}{options}", _first_sentence(command.help or "")
 
 
 def _argument(parameter: Any) -> str:
     name = parameter.metavar or parameter.name.upper()
     return name if parameter.required else f"[{name}]"
+
+
+def is_needed(parameter: Any) -> bool:
+    """Tell whether a parameter of a command is an option without which it does not run."""
+    return parameter.param_type_name == "option" and bool(parameter.required)
+
+
+def _option(parameter: Any) -> str:
+    return f"{parameter.opts[0]} {parameter.metavar or parameter.opts[0].lstrip('-').upper()}"
 
 
 if __name__ == "__main__":
