@@ -28,6 +28,8 @@ class TestedPolicy:
 
     name: str
     text: str
+    cases_name: str
+    """The file of the cases, or the one that was looked for."""
     cases_text: str
     policy: Policy
     questions: tuple[Question, ...]
@@ -57,15 +59,29 @@ def read_tested(name_or_file: str, cases: Path | None = None) -> TestedPolicy:
         )
     beside = cases or path.with_name(path.name.removesuffix(_SUFFIX) + CASES_SUFFIX)
     text = read_policy_file(path, str(path))
-    return _tested(path.name, text, beside if cases or beside.exists() else None, load_groups(path.parent))
+    return _tested(path.name, text, beside, load_groups(path.parent), needs_cases=cases is not None)
 
 
-def _tested(name: str, text: str, cases: Traversable | Path | None, groups: Groups) -> TestedPolicy:
+def pack(name: str) -> TestedPolicy:
+    """Return the pack called `name`; raise `CallerError` E-USAGE if there is none."""
+    if name not in pack_names():
+        raise CallerError("E-USAGE", f"no pack is called {ascii(name)[:80]}", remedy=f"the packs are {', '.join(pack_names())}")
+    return read_tested(name)
+
+
+def _tested(name: str, text: str, cases: Traversable | Path, groups: Groups, *, needs_cases: bool = True) -> TestedPolicy:
     policy = combine([parse_policy(text, name, groups)], groups)
-    if cases is None:
-        return TestedPolicy(name, text, "", policy, ())
+    if not needs_cases and isinstance(cases, Path) and not cases.exists():
+        return TestedPolicy(name, text, cases.name, "", policy, ())
     said = read_policy_file(cases, str(cases))
-    return TestedPolicy(name, text, said, policy, questions(parse_cases(said, cases.name)))
+    try:
+        asked = questions(parse_cases(said, cases.name))
+    except CallerError as error:
+        named = error.problem if error.problem.startswith(cases.name) else f"{cases.name}: {error.problem}"
+        raise CallerError(
+            "E-POLICY", named, remedy="correct the file of cases; docs/policy.md says what may stand in it"
+        ) from None
+    return TestedPolicy(name, text, cases.name, said, policy, asked)
 
 
 def _directory() -> Traversable:

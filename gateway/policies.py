@@ -177,7 +177,12 @@ def _declared_fact(name: str, value: JsonValue, source: str) -> Fact:
 def _stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Return what changes when a policy file is written, added or removed."""
     found = []
-    for path in [*_paths(directory), directory / SIGNATURES, *sorted((directory / GROUPS).glob(_PATTERN))]:
+    for path in [
+        *policy_paths(directory),
+        *unread_paths(directory),
+        directory / SIGNATURES,
+        *sorted((directory / GROUPS).glob(_PATTERN)),
+    ]:
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -186,7 +191,8 @@ def _stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
     return tuple(found)
 
 
-def _paths(directory: Path) -> list[Path]:
+def policy_paths(directory: Path) -> list[Path]:
+    """Return the files that are the policy of `directory`, by name."""
     return [path for path in sorted(directory.glob(_PATTERN)) if not path.name.endswith(CASES_SUFFIX)]
 
 
@@ -205,7 +211,13 @@ def read_signatures(directory: Path) -> Envelope | None:
 
 def read_policy(directory: Path) -> Policy:
     """Return what all policy files of `directory` say together; raise `CallerError` E-POLICY with file and line of a mistake."""
-    paths = _paths(directory)
+    paths = policy_paths(directory)
+    unread = unread_paths(directory)
+    if unread:
+        raise CallerError(
+            "E-POLICY", f"{unread[0].relative_to(directory)} looks like a policy file, and would not be read",
+            remedy=f"name it {_PATTERN} in {directory} itself, or move it out of there",
+        )  # fmt: skip
     if not paths:
         raise CallerError(
             "E-POLICY", f"no {_PATTERN} in {directory}: nothing would be allowed", remedy="write a policy file there"
@@ -213,4 +225,31 @@ def read_policy(directory: Path) -> Policy:
     if len(paths) > POLICY_FILES_MAX:
         raise CallerError("E-POLICY", f"{len(paths)} policy files, at most {POLICY_FILES_MAX} are read (POLICY_FILES_MAX)")
     groups = load_groups(directory)
-    return combine((parse_policy(read_policy_file(path, path.name), path.name, groups) for path in paths), groups)
+    files = {path.name: parse_policy(read_policy_file(path, path.name), path.name, groups) for path in paths}
+    _check_ids({name: [file.metadata.id] for name, file in files.items()}, "policy id")
+    _check_ids({name: [rule.id for rule in file.rules] for name, file in files.items()}, "rule id")
+    return combine(files.values(), groups)
+
+
+def _check_ids(named: Mapping[str, list[str]], what: str) -> None:
+    """Refuse an id that stands in two files, naming both."""
+    seen: dict[str, str] = {}
+    for name, ids in named.items():
+        for one in ids:
+            if seen.setdefault(one, name) != name:
+                raise CallerError(
+                    "E-POLICY", f"the {what} {one} stands in {seen[one]} and in {name}", remedy="give one of the two another id"
+                )
+
+
+def unread_paths(directory: Path) -> list[Path]:
+    """Return, by name, what an author may take for a policy in force, or for a file of groups, and a site does not read."""
+    beside = sorted(directory.iterdir()) if directory.is_dir() else []
+    within = [path for below in beside if below.is_dir() for path in sorted(below.iterdir())]
+    return [
+        path
+        for path in (*beside, *within)
+        if path.suffix.lower() in (".yaml", ".yml")
+        and not path.is_dir()
+        and not (path.suffix == ".yaml" and path.parent in (directory, directory / GROUPS))
+    ]

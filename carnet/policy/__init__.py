@@ -7,7 +7,7 @@ Rules:      1. fails closed: nothing here can turn a doubt into an allow  2. no 
 Spec:       docs/policy.md; DESIGN section 8
 """
 
-from carnet.policy.checking import Finding, check_policy, parse_policy
+from carnet.policy.checking import Finding, check_policy, gates_without_permit, parse_policy
 from carnet.policy.evaluation import PolicyDecision, evaluate, undecided
 from carnet.policy.facts import Assurance, Fact, Facts, make_fact
 from carnet.policy.groups import NO_GROUPS, GroupFile, Groups, parse_groups
@@ -28,6 +28,7 @@ __all__ = [
     "check_policy",
     "combine",
     "evaluate",
+    "gates_without_permit",
     "make_fact",
     "parse_groups",
     "parse_policy",

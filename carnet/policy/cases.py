@@ -128,7 +128,8 @@ def run_cases(policy: Policy, asked: Iterable[Question]) -> Report:
     problems = [f"case {name!r}: {problem}" for name, problem in failed]
     rules = [rule for file in policy.files for rule in file.rules]
     if len(asked) < _ASKED_MIN * len(rules):
-        problems.append(f"{len(asked)} cases for {len(rules)} rules, {_ASKED_MIN} for each are the least")
+        least = _ASKED_MIN * len(rules)
+        problems.append(f"{len(asked)} cases for {len(rules)} rules: the least are {least}, write {least - len(asked)} more")
     for rule in rules:
         problems.extend(f"rule {rule.id}: {problem}" for problem in _untested(rule, decisions))
         if not failed and not _is_noticed(policy, rule, asked):

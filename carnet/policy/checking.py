@@ -10,8 +10,9 @@ Example:    >>> [str(finding) for finding in check_policy("apiVersion: carnet/po
             'line 1: error: metadata is missing'
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import combinations
 from typing import Final
 
@@ -24,13 +25,14 @@ from carnet.policy.expressions import read_expression, try_out
 from carnet.policy.facts import FACTS, VALUES, Assurance, Fact, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Answer, Matcher, answer, describe, groups_of, suits, texts_of
-from carnet.policy.mistakes import mistakes
+from carnet.policy.mistakes import Place, mistakes
 from carnet.policy.obligations import REVIEW, problem_of
 from carnet.policy.rules import Conditions, PolicyFile, Rule, means
 from carnet.policy.source import SourceTree, parse_yaml
 
 _FINDINGS_MAX = 200
 _WHO: Final = "recipient.kind"
+_NEARLY: Final = 0.8
 
 
 @dataclass(frozen=True, order=True)
@@ -45,12 +47,29 @@ class Finding:
         return f"line {self.line}: {'error' if self.is_error else 'warning'}: {self.text}"
 
 
-def check_policy(text: str, groups: Groups = NO_GROUPS) -> list[Finding]:
+def check_policy(text: str, groups: Groups = NO_GROUPS, *, roles: Collection[str] = (), is_whole: bool = True) -> list[Finding]:
     """Return what is wrong or doubtful in the policy file `text`, by line; empty if nothing is. Never raises.
 
-    `groups` are those that its rules may name.
+    `groups` are those that its rules may name, and `roles` those that are usual: a word that is nearly one is doubted. With
+    `is_whole` the file is taken for the whole policy.
     """
-    return _examine(text, groups)[1]
+    file, findings = _examine(text, groups)
+    if file is None:
+        return findings
+    tree = parse_yaml(text)
+    more = [*_role_findings(file, tree, roles), *(_permit_findings(file, tree) if is_whole else ())]
+    return sorted([*findings, *more])[:_FINDINGS_MAX]
+
+
+def gates_without_permit(*files: PolicyFile) -> list[Gate]:
+    """Return the gates that rules of the files ask about and at which none of them allows or means to deny everything."""
+    rules = [rule for file in files for rule in file.rules]
+    # At a recheck nothing needs to be allowed again.
+    return [
+        gate
+        for gate in sorted({gate for rule in rules for gate in rule.at} - {Gate.RECHECK})
+        if not any(gate in rule.at and (rule.effect is Outcome.ALLOW or _denies_all(rule)) for rule in rules)
+    ]
 
 
 def parse_policy(text: str, name: str, groups: Groups = NO_GROUPS) -> PolicyFile:
@@ -194,14 +213,30 @@ def _value_problem(name: str, matcher: Matcher, kind: FactType, groups: Groups) 
     return None
 
 
+def _permit_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
+    for gate in gates_without_permit(file):
+        yield Finding(tree.line(("rules",)), False, f"no rule of this file allows at {gate.value}")
+
+
+def _role_findings(file: PolicyFile, tree: SourceTree, roles: Collection[str]) -> Iterator[Finding]:
+    """Find words that are nearly a usual role: nobody holds a role that is misspelt, and what waits for it waits on."""
+    named: list[tuple[str, Place]] = [(role, ("attested_by", role)) for role in file.attested_by or {}]
+    for number, rule in enumerate(file.rules):
+        named += [(need.role, ("rules", number, "approvals")) for need in rule.approvals]
+        named += [(need.role, ("rules", number, "escalate_to")) for need in rule.escalate_to or ()]
+        named += [
+            (str(one.parameters["role"]), ("rules", number, "obligations"))
+            for one in rule.obligations
+            if "role" in one.parameters
+        ]
+    for role, place in named:
+        close = [] if role in roles else get_close_matches(role, roles, n=1, cutoff=_NEARLY)
+        if close:
+            yield Finding(tree.line(place), False, f"the role {role} is not a usual one; is {close[0]} meant?")
+
+
 def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:
     lines = [tree.line(("rules", number, "id")) for number in range(len(file.rules))]
-    for gate in sorted({gate for rule in file.rules for gate in rule.at}):
-        # A file that denies everything at a gate means it; at a recheck nothing needs to be allowed again.
-        if gate is not Gate.RECHECK and not any(
-            gate in rule.at and (rule.effect is Outcome.ALLOW or _denies_all(rule)) for rule in file.rules
-        ):
-            yield Finding(tree.line(("rules",)), False, f"no rule of this file allows at {gate.value}")
     for line, rule in zip(lines, file.rules, strict=True):
         yield from (Finding(line, False, f"rule {rule.id} {said}") for said in (*_doubts_of_asking(rule), *_doubts_of_end(rule)))
     for (first_line, first), (second_line, second) in combinations(zip(lines, file.rules, strict=True), 2):

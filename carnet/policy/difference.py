@@ -5,10 +5,13 @@ Spec:       docs/policy.md section "A first policy in a quarter of an hour"
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
-from carnet.encoding import JsonValue
+from carnet.encoding import JsonValue, canonical
 from carnet.policy.cases import Question
 from carnet.policy.rules import Policy
+
+_SHORT: Final = 60
 
 
 def changed_rules(before: Policy, after: Policy) -> Iterator[str]:
@@ -21,7 +24,7 @@ def changed_rules(before: Policy, after: Policy) -> Iterator[str]:
             yield f"+ rule {id_}: {new[id_]['effect']} at {_gates(new[id_])} is new"
         elif old[id_] != new[id_]:
             members = sorted(name for name in old[id_].keys() | new[id_].keys() if old[id_].get(name) != new[id_].get(name))
-            yield f"~ rule {id_}: {', '.join(members)} changed"
+            yield f"~ rule {id_}: {'; '.join(_change(name, old[id_].get(name), new[id_].get(name)) for name in members)}"
     heads, later = _heads(before), _heads(after)
     for id_ in sorted(heads | later):
         if heads.get(id_) != later.get(id_):
@@ -37,6 +40,12 @@ def changed_outcomes(before: Policy, after: Policy, asked: Iterable[Question]) -
         said = [f"{one.outcome.value} by {', '.join(result.rule for result in one.deciding)}" for one in (old, new)]
         if said[0] != said[1]:
             yield f"case {question.case.name!r} at {question.case.at.value}: {said[0]}, then {said[1]}"
+
+
+def _change(name: str, before: JsonValue, after: JsonValue) -> str:
+    """Return what became of a member, with both values where they are short."""
+    said = ["nothing" if value is None else canonical(value).decode("ascii", "backslashreplace") for value in (before, after)]
+    return f"{name} changed" if max(map(len, said)) > _SHORT else f"{name} from {said[0]} to {said[1]}"
 
 
 def _rules(policy: Policy) -> dict[str, dict[str, JsonValue]]:

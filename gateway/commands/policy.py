@@ -32,29 +32,40 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy file (YAML), or - for standard input.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE|DIRECTORY", help="A policy file (YAML), all of a site's, or - for standard input.")
+    ],
     *,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check a policy file before a site reads it: every mistake and doubt, by line. A warning does not fail the check."""
-    from carnet.errors import CallerError
-    from carnet.limits import POLICY_BYTES_MAX
-    from carnet.policy import check_policy
-    from gateway.geography import load_groups, shipped_groups
-    from gateway.proposals import read_bounded
+    """Check policy files before a site reads them: every mistake and doubt, by line. A warning does not fail the check."""
+    from gateway.geography import shipped_groups
+    from gateway.policy_files import read_policy_text
+    from gateway.proofreading import first_error, proofread_directory, proofread_file, proofread_text
 
-    is_piped = str(file) == "-"
-    data = sys.stdin.buffer.read(POLICY_BYTES_MAX + 1) if is_piped else read_bounded(file, POLICY_BYTES_MAX)
-    groups = shipped_groups() if is_piped else load_groups(file.parent)
-    findings = check_policy(data.decode("utf-8", "replace"), groups)
-    document = {"findings": [{"line": one.line, "error": one.is_error, "text": one.text} for one in findings]}
-    errors = [finding for finding in findings if finding.is_error]
-    lines = [f"{file}: {finding}" for finding in findings] or [f"{file}: in order"]
+    together = None
+    if str(file) == "-":
+        proofs = [proofread_text(read_policy_text(sys.stdin.buffer, "standard input"), "standard input", shipped_groups())]
+    elif file.is_dir():
+        together = proofread_directory(file)
+        proofs = list(together.files)
+    else:
+        proofs = [proofread_file(file)]
+    found = [
+        {"file": proof.name, "line": one.line, "error": one.is_error, "text": one.text}
+        for proof in proofs
+        for one in proof.findings
+    ]
+    document: dict[str, object] = {"findings": found}
+    if together is not None and together.policy is not None:
+        document |= {"policy": together.policy.digest, "signatures": together.signatures}
+    lines = [line for proof in proofs for line in proof.lines()] if together is None else list(together.lines())
     Terminal(json, quiet, verbose).done(document, lines)
-    if errors:
-        raise CallerError("E-POLICY", f"{file}: {len(errors)} errors, the first: {errors[0]}")
+    error = first_error(*proofs)
+    if error is not None:
+        raise error
 
 
 def try_cases(policy: Tested, *, cases: Cases = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
@@ -65,6 +76,9 @@ def try_cases(policy: Tested, *, cases: Cases = None, json: Json = False, quiet:
 
     tested = read_tested(policy, cases)
     report = run_cases(tested.policy, tested.questions)
+    problems = report.problems
+    if not tested.questions:
+        problems = (f"there is no {tested.cases_name}: cases stand in a file of that name beside the policy", *problems)
     last = f"policy test {tested.name}: {report.rules} rules, {report.cases} cases, {report.passed} passed"
     document = {
         "policy": tested.name,
@@ -72,13 +86,13 @@ def try_cases(policy: Tested, *, cases: Cases = None, json: Json = False, quiet:
         "rules": report.rules,
         "cases": report.cases,
         "passed": report.passed,
-        "problems": list(report.problems),
+        "problems": list(problems),
     }
-    Terminal(json, quiet, verbose).answer(document, [*report.problems, last])
+    Terminal(json, quiet, verbose).answer(document, [*problems, last])
     if not report.is_good:
         raise CallerError(
             "E-POLICY",
-            f"{tested.name}: {len(report.problems)} problems, the first: {report.problems[0]}",
+            f"{tested.name}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""),
             remedy="correct the rule or the case; `carnet-gateway policy explain` shows what decided a case",
         )
 
@@ -101,8 +115,9 @@ def explain(
     wanted = [question for question in tested.questions if case in (None, question.case.name)]
     if not wanted:
         raise CallerError(
-            "E-POLICY", f"{tested.name} has no case {case!r}" if case else f"{tested.name} has no cases",
-            remedy="name a case of the file of cases",
+            "E-POLICY",
+            f"{tested.name} has no case {case!a}" if tested.questions else f"{tested.name} has no cases: no {tested.cases_name}",
+            remedy="name a case of the file of cases, or leave it out to see all",
         )  # fmt: skip
     shown = {question.case.name: explain_case(tested.policy, question) for question in wanted}
     lines = [line for name, said in shown.items() for line in (f"case {name}", *said)]
@@ -210,14 +225,14 @@ def packs(
     verbose: Verbose = False,
 ) -> None:
     """List the packs that come with this version, or show the text of one, to copy and adapt."""
-    from gateway.packs import pack_names, read_tested
+    from gateway.packs import pack, pack_names
 
     terminal = Terminal(json, quiet, verbose)
     if name is not None:
-        tested = read_tested(name)
+        tested = pack(name)
         text = tested.cases_text if cases else tested.text
         terminal.answer({"name": name, "text": text}, text.splitlines())
         return
-    found = [read_tested(one).policy.files[0].metadata for one in pack_names()]
+    found = [pack(one).policy.files[0].metadata for one in pack_names()]
     rows = [{"name": one.id, "version": one.version, "description": one.description} for one in found]
     terminal.answer({"packs": rows}, [f"{one.id}  {one.description or ''}".rstrip() for one in found])

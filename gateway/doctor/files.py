@@ -3,7 +3,6 @@
 import stat
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from carnet.errors import CallerError, CarnetError
@@ -75,7 +74,7 @@ def _policy(paths: SitePaths) -> Iterator[Finding]:
     try:
         book = PolicyBook(paths.policy)
     except CallerError as error:
-        yield failed("D-POLICY", error, f"carnet-gateway policy check {_first_policy(paths.policy)}")
+        yield failed("D-POLICY", error, f"carnet-gateway policy check {paths.policy}")
         return
     yield ok("D-POLICY", f"policy {book.digest}")
     today = datetime.now(UTC).date()
@@ -91,10 +90,6 @@ def _out_of_force(policy: Policy, on: date) -> str:
     ended = [one.metadata for one in policy.files if (one.metadata.effective_until or _NO_END) < on.isoformat()]
     groups = policy.groups.outdated(policy.groups_named, on)
     return ", ".join([*(f"policy {one.id}" for one in ended), *(f"groups {name}" for name in groups)])
-
-
-def _first_policy(directory: Path) -> Path:
-    return next(iter(sorted(directory.glob("*.yaml"))), directory)
 
 
 def _disk(settings: GatewaySettings, paths: SitePaths) -> Finding:

@@ -16,6 +16,7 @@ from carnet.trust import TrustBundle
 from gateway.catalog.migrate import require_own_rows
 from gateway.catalog.wholeness import damage_of
 from gateway.doctor.accounts import examine_ledger
+from gateway.doctor.asked import examine_asked
 from gateway.doctor.findings import Finding, fail, failed, ok, warn
 from gateway.doctor.obliged import examine_copies, examine_duties
 from gateway.doctor.rights import examine_rights
@@ -182,7 +183,7 @@ def _trust(site: OfflineSite) -> Iterator[Finding]:
         yield fail("D-TRUST", said, f"have the roots sign a bundle with {site.paths.card}", status=2)
         return
     yield ok("D-TRUST", f"bundle {bundle.version} of {bundle.trust_domain}, {len(bundle.lanes)} lanes")
-    yield _owners(site, bundle)
+    yield from _policy_of(site, bundle)
     unknown = sorted({lane.name for lane in bundle.lanes if own in lane.sites and set(lane.suites) != {SUITE_1}})
     if unknown:
         yield fail("D-SUITE", f"lanes {', '.join(unknown)} name a suite that this version has not", "upgrade this site", status=2)
@@ -190,15 +191,18 @@ def _trust(site: OfflineSite) -> Iterator[Finding]:
         yield ok("D-SUITE", f"suite {SUITE_1} alone")
 
 
-def _owners(site: OfflineSite, bundle: TrustBundle) -> Finding:
+def _policy_of(site: OfflineSite, bundle: TrustBundle) -> Iterator[Finding]:
     try:
         book = PolicyBook(site.paths.policy)
     except CallerError as error:
-        return failed("D-OWNERS", error)
+        yield failed("D-OWNERS", error)
+        return
     problem = lacking(book.digest, book.signatures, bundle, site.trust.revocations.state.revoked_keys(bundle))
     if problem is not None:
-        return fail("D-OWNERS", problem, f"carnet-gateway policy sign {site.paths.policy} --key KEY, by two of them", status=3)
-    return ok("D-OWNERS", f"{'two of its owners' if bundle.policy_owners else 'nobody need'} sign the policy")
+        yield fail("D-OWNERS", problem, f"carnet-gateway policy sign {site.paths.policy} --key KEY, by two of them", status=3)
+    else:
+        yield ok("D-OWNERS", f"{'two of its owners' if bundle.policy_owners else 'nobody need'} sign the policy")
+    yield from examine_asked(book.policy, bundle)
 
 
 def _expiry(site: OfflineSite, *, runs: bool) -> Iterator[Finding]:

@@ -195,7 +195,7 @@ def test_a_site_does_not_start_without_a_sound_policy(tmp_path, texts):
 def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
 
-    with pytest.raises(CallerError, match=r"bad\.yaml: not UTF-8"):
+    with pytest.raises(CallerError, match=r"bad\.yaml: line 1: not UTF-8"):
         PolicyBook(tmp_path)
 
 

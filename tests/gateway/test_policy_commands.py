@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from carnet.errors import CallerError
 from carnet.flow.commandline import run
 from gateway.cli import build_app
 from gateway.packs import pack_names
@@ -112,7 +113,7 @@ def test_two_policies_are_compared_by_rules_and_by_cases(policy, own):
     out = policy("diff", "eu-us-ordinary", "border.yaml")[1]
 
     assert same[:2] == (0, "both say the same\n")
-    assert "~ rule euus-040: unless, when changed" in out
+    assert "~ rule euus-040: unless" in out
     assert "case 'an old scan puts it aside' at receipt: deny by no-permit, then allow by euus-900" in out
 
 
@@ -123,3 +124,86 @@ def test_what_is_neither_a_pack_nor_a_file_is_one_clear_line(policy, command):
     assert (status != 0, out) == (True, "")
     assert "no-such-pack is neither a pack nor a file" in err
     assert "Traceback" not in err
+
+
+def test_what_checks_clean_a_site_reads_and_what_a_site_refuses_does_not_check(policy, own, tmp_path):
+    """A file with one byte that is not text, of which the rest is in order."""
+    own.write_bytes(own.read_bytes().replace(b"a party may be", b"a p\xe1rty may be"))
+
+    assert "border.yaml: line 30: not UTF-8 text" in policy("check", "border.yaml")[2]
+    assert "border.yaml: line 30: not UTF-8 text" in policy("check", tmp_path)[2]
+    with pytest.raises(CallerError, match="line 30: not UTF-8 text"):
+        PolicyBook(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["more.yml", "more.YAML", "sub/more.yaml", "groups/more.yml"])
+def test_a_file_that_looks_like_policy_and_would_not_be_read_is_refused_and_not_ignored(policy, own, tmp_path, name):
+    book = PolicyBook(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(own.read_text().replace("id: eu-us-ordinary", "id: more"))
+
+    status, out, err = policy("check", tmp_path)
+
+    assert (status, "E-POLICY" in err) == (2, True)
+    assert f"{name}: line 1: error: it looks like a policy file" in out
+    with pytest.raises(CallerError, match=f"{name} looks like a policy file"):
+        PolicyBook(tmp_path)
+    with pytest.raises(CallerError, match=f"{name} looks like a policy file"):
+        book.reload()
+
+
+def test_all_files_of_a_site_are_checked_together_and_the_digest_is_told(policy, own, tmp_path):
+    (tmp_path / "closed.yaml").write_text(
+        "apiVersion: carnet/policy/v1\nmetadata: {id: closed, version: 1, owner: me}\nrules:\n"
+        "  - {id: shut, at: [receipt], when: {purpose: x}, effect: deny, reason: no, remedy: none}\n"
+    )
+
+    status, out, _ = policy("check", tmp_path)
+
+    assert status == 0
+    assert "warning" not in out
+    assert out.splitlines()[-1] == f"policy {PolicyBook(tmp_path).digest}: files 2, rules 11, signatures 0"
+    assert "no rule of this file allows at receipt" in policy("check", "closed.yaml")[1]
+
+
+@pytest.mark.parametrize(("change", "what"), [("id: other", "policy id eu-us-ordinary"), ("id: euus-001", "rule id euus-001")])
+def test_an_id_that_stands_in_two_files_is_told_with_both(policy, own, tmp_path, change, what):
+    text = own.read_text()
+    if what.startswith("rule"):
+        text = text.replace("id: eu-us-ordinary", "id: other")
+    (tmp_path / "second.yaml").write_text(text)
+
+    assert f"the {what} stands in border.yaml and in second.yaml" in policy("check", tmp_path)[2]
+
+
+def test_a_role_that_is_nearly_a_usual_one_is_doubted(policy, own):
+    own.write_text(own.read_text().replace("{role: legal}", "{role: leagl}", 1))
+
+    status, out, _ = policy("check", "border.yaml")
+
+    assert status == 0
+    assert "the role leagl is not a usual one; is legal meant?" in out
+
+
+def test_a_short_change_is_shown_with_both_values(policy, own):
+    policy_text = own.read_text()
+    (own.parent / "before.yaml").write_text(policy_text)
+    own.write_text(policy_text.replace("hold_hours: 72", "hold_hours: 48", 1))
+
+    assert policy("diff", "before.yaml", "border.yaml")[1].splitlines() == ["~ rule euus-010: hold_hours from 72 to 48"]
+
+
+def test_a_missing_file_of_cases_is_named_and_a_mistake_in_one_is_said_to_be_there(policy, own):
+    cases = own.with_name("border.cases.yaml")
+    text = cases.read_text()
+    cases.write_text(text.replace("lane: my-lane", "lnae: my-lane", 1))
+    assert "border.cases.yaml: case " in policy("test", "border.yaml")[2]
+    cases.unlink()
+    assert policy("test", "border.yaml")[1].splitlines()[0].startswith("there is no border.cases.yaml")
+    assert "border.yaml has no cases: no border.cases.yaml" in policy("explain", "border.yaml")[2]
+
+
+def test_a_pack_that_does_not_exist_is_told_with_those_that_do(policy):
+    status, _, err = policy("packs", "nosuch")
+
+    assert (status, "no pack is called 'nosuch'" in err, "the packs are emergency-patch" in err) == (2, True, True)

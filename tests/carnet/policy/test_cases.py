@@ -75,7 +75,7 @@ def test_a_rule_is_asked_twice_applies_once_and_does_not_once():
 def test_two_cases_a_rule_are_the_least():
     fewer = CASES[: CASES.index("  - {name: a bundle passes")]
 
-    assert report(fewer).problems == ("2 cases for 2 rules, 2 for each are the least",)
+    assert report(fewer).problems == ("2 cases for 2 rules: the least are 4, write 2 more",)
 
 
 def test_a_fact_is_declared_unless_the_case_says_better():
@@ -134,7 +134,7 @@ def test_two_policies_differ_by_rules_and_by_what_comes_of_cases():
     assert list(changed_rules(before, after)) == [
         "- rule all: allow at offer is gone",
         "+ rule new: allow at offer is new",
-        "~ rule no-patches: effect, reason changed",
+        '~ rule no-patches: effect from "deny" to "hold"; reason from "because" to "why not"',
     ]
     assert list(changed_outcomes(before, after, asked)) == [
         "case 'an image passes' at offer: allow by all, then allow by new",
