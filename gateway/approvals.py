@@ -9,7 +9,7 @@ from dataclasses import replace
 from carnet.approval import Approval, Verdict, check_approval
 from carnet.entries import EntryType
 from carnet.envelope import Envelope, parse_envelope
-from carnet.errors import Conflict
+from carnet.errors import Conflict, NotAuthorised
 from carnet.identifiers import SpiffeId, TransferId
 from carnet.messages import ApprovalRequest, ApprovalRequests, ApproveRequest, TransferView
 from carnet.trust import TrustBundle
@@ -96,6 +96,9 @@ class Approvals:
         now = services.trust.floor.judged(tx.now)
         revoked = services.trust.revocations.state.revoked_keys(bundle)
         approval = check_approval(envelope, hold.request, bundle, now=now, revoked=revoked)
+        if tx.document(record.id, documents.reviewed_name(approval.person)) is not None:
+            said = f"{approval.person} reviewed what was let go of transfer {record.id}, and approves nothing of it afterwards"
+            raise NotAuthorised("E-NOT-ALLOWED", said, remedy="ask somebody else who holds the role")
         name = documents.approval_name(approval.request, approval.person)
         known = tx.document(record.id, name)
         if known is not None:

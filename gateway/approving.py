@@ -35,7 +35,16 @@ from carnet.trust import AgentStatement, TrustBundle
 from gateway import documents
 from gateway.base_rule import judge_recalled_bases
 from gateway.deciding import Judgement, draft_decision, judge_signer, judge_waybill, record_decision
-from gateway.hold_rule import HOLDS, WAITING, escalations, judge_hold_end, judge_site_limit, keep_beginning, said_of_end
+from gateway.hold_rule import (
+    HOLDS,
+    WAITING,
+    escalations,
+    judge_hold_end,
+    judge_site_limit,
+    keep_beginning,
+    said_of_end,
+    site_limit,
+)
 from gateway.ledger import credit, debit, rests_on_licence
 from gateway.mode_rule import judge_mode
 from gateway.ports import Transaction
@@ -68,7 +77,10 @@ def judge_delivery(
     tx: Transaction, services: Services, bundle: TrustBundle, asked: Judgement, record: TransferRecord, destination: SiteName
 ) -> Judgement:
     """Return what is decided about a delivery at `offer` or `release`, where policy judged `asked`."""
-    asked, time = judge_hold_end(tx, services, _judge_licence(asked), record, destination)
+    gate, licensed = asked.gate, _judge_licence(asked)
+    asked, time = judge_hold_end(
+        tx, services, licensed, record, destination, lambda: _was_met(tx, services, bundle, record.id, gate, destination)
+    )
     judgement = judge_signer(tx, services, _judge_approvals(tx, services, bundle, asked, record, destination, time), record.id)
     judgement = judge_site_limit(tx, services, judgement, record, destination)
     judgement = judge_mode(tx, bundle, judge_recalled_bases(tx, judgement, record.id, destination), record)
@@ -161,6 +173,27 @@ def open_hold(tx: Transaction, services: Services, delivery: DeliveryRecord) -> 
     return None
 
 
+def _was_met(
+    tx: Transaction, services: Services, bundle: TrustBundle, transfer: TransferId, gate: Gate, destination: SiteName
+) -> bool:
+    """Tell whether the last request has ended, and everybody whom it asked had approved before."""
+    hold = read_hold(tx, transfer, gate, destination)
+    ended = None if hold is None else parse_time(hold.decision.not_after)
+    if hold is None or ended is None or services.trust.floor.judged(tx.now) < ended:
+        return False
+    revoked = services.trust.revocations.state.revoked_keys(bundle)
+    found = tally(hold.approvals, hold.request, bundle, now=ended - timedelta(seconds=1), revoked=revoked)
+    return found.rejection is None and not found.missing(hold.request.needed)
+
+
+def is_due(tx: Transaction, services: Services, delivery: DeliveryRecord) -> bool:
+    """Tell whether a delivery that waits is to be decided again: nobody is asked, or a request or the site's time is over."""
+    now, limit = services.trust.floor.judged(tx.now), site_limit(tx, services, delivery)
+    kept = [read_hold(tx, delivery.transfer, gate, delivery.destination) for gate in GATES]
+    over = any(hold is not None and now >= parse_time(hold.decision.not_after) for hold in kept)
+    return over or (limit is not None and now >= limit) or open_hold(tx, services, delivery) is None
+
+
 def queue_review(tx: Transaction, services: Services, delivery: DeliveryRecord, judgement: Judgement | None = None) -> None:
     """If a delivery waits, let it be looked at when the request that is open ends, and when nobody came in time.
 
@@ -169,7 +202,8 @@ def queue_review(tx: Transaction, services: Services, delivery: DeliveryRecord, 
     if delivery.state not in WAITING or delivery.outcome == Outcome.ALLOW:
         return
     hold = open_hold(tx, services, delivery)
-    ends = [delivery.state_at + timedelta(hours=services.bounds.hold_hours)] if delivery.state in HOLDS else []
+    limit = site_limit(tx, services, delivery)
+    ends = [limit] if limit is not None and (delivery.state in HOLDS or limit > tx.now) else []
     ends += [] if hold is None else [parse_time(hold.decision.not_after)]
     ends += [] if judgement is None or judgement.until is None else [judgement.until]
     if ends:

@@ -179,6 +179,7 @@ class Artifacts:
         if sealed_key is None or now is None or now.state not in READABLE:
             raise self._absent(tx, record.repository, record.tag)
         packing = documents.read_packing(tx, transfer)
+        self._refuse_bases_put_away(tx, record)
         release = make_release(
             packing,
             services.keyring.open(sealed_key, transfer.raw),
@@ -203,6 +204,23 @@ class Artifacts:
             release=release,
             step=step,
         )
+
+    def _refuse_bases_put_away(self, tx: Transaction, record: ArtifactRecord) -> None:
+        """Refuse what is sealed upon something that was put away since it was decided: its index opens that too."""
+        due, seen = list(documents.read_packing(tx, record.transfer).bases), set[Digest]()
+        while due:
+            digest = due.pop()
+            base = None if digest in seen else tx.transfer_of_packing(digest)
+            seen.add(digest)
+            if base is None:
+                continue
+            if is_put_away(tx, self._services, base):
+                name = f"{record.repository}:{record.tag}"
+                said = (
+                    f"pull of {name} waits: it is sealed upon {base.repository}:{base.tag}, which is quarantined here (rule base)"
+                )
+                raise Held("E-HELD", said, remedy="push it again with --fresh after that base was deleted")
+            due += documents.read_packing(tx, base.id).bases
 
     async def segment(self, identity: SpiffeId, segment: SegmentId) -> bytes:
         """Return a segment of an artifact that this identity sent or was released.

@@ -64,6 +64,8 @@ class Judgement:
     """It is the very hold that was recorded last."""
     until: datetime | None = None
     """It rests on something that ends then."""
+    since: datetime | None = None
+    """When the hold that it is began, for the hours that rules give it."""
     licence: Licence | None = None
     """What the sender relies upon, if this site keeps a licence of that id."""
 

@@ -80,6 +80,11 @@ def hold_begun_name(gate: str, party: str) -> str:
     return f"hold-begun/{gate}/{party}"
 
 
+def reviewed_name(person: str) -> str:
+    """Return the name under which it is kept that a person reviewed the transfer."""
+    return f"reviewed/{person}"
+
+
 def approval_name(request: Digest, person: str) -> str:
     """Return the name of a person's approval of a request: there is at most one. Without a person, the prefix of them all."""
     return f"{APPROVAL}{request}/{person}"

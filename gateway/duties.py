@@ -5,7 +5,8 @@ role signs a fulfilment. Who looks after the site sees the open ones, and policy
 
 Rules:      1. one duty a transfer and kind and words, however often it is decided; of reviews, one a delivery
             2. an open duty never ends by itself
-            3. a review is not done by who asked for the transfer, owns its agent, or approved it
+            3. a review is not done by who asked for the transfer, owns its agent, or approved it, and who did it approves nothing
+            after it  4. refusals of declarations of one agent, lane and repository make one duty as long as it is open
 Layout:     site documents: duty/<id>; while it is open duty-open/<due>/<id>, and of a review duty-review/<lane>/<due>/<id>
 Spec:       docs/policy.md section "Obligations"
 """
@@ -14,6 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any, Final
 
 from carnet.approval import involvement
@@ -87,20 +89,25 @@ def make_duties(
         asked: the obligations that bind.
         at: when it was decided.
         decision: of the signed decision, if there is one: a denial at the declaration is logged without.
-        destination: whose delivery it is; None for a pull, which nobody reviews.
+        destination: whose delivery it is; None for a pull or a refused declaration, which nobody reviews.
     """
+    is_refusal = decision is None
     for one in asked:
         kind = KINDS.get(one.kind)
         if kind is None or kind.nature is not Nature.PEOPLE:
             continue
         what: Duty = read_obligation(one)
-        named: dict[str, JsonValue] = {"site": site, "transfer": record.id, "kind": one.kind, "parameters": what.to_json()}
+        of: dict[str, JsonValue] = {"transfer": record.id}
+        if is_refusal:
+            of = {"agent": record.agent, "lane": record.lane, "repository": record.repository}
+        named: dict[str, JsonValue] = {"site": site, **of, "kind": one.kind, "parameters": what.to_json()}
         if one.kind == REVIEW:
             if destination is None:
                 continue
             named["destination"] = destination  # of several, the last may be let go when the first was reviewed
+        id_ = _unused(tx, named) if is_refusal else _id(named)
         duty = KeptDuty(
-            id=Digest.of(canonical(named)).hex[:_ID_DIGITS],
+            id=id_,
             transfer=record.id,
             lane=record.lane,
             name=f"{record.repository}:{record.tag}",
@@ -179,11 +186,27 @@ def fulfil(
     _keep(tx, done)
     for name in _open_names(duty):
         tx.delete_site_document(name)
+    if duty.kind == REVIEW:
+        tx.put_document(duty.transfer, documents.reviewed_name(said.person), said.digest.encode("ascii"))
     tx.append(
         EntryType.DUTY_DONE,
         {"transfer": duty.transfer, "duty": duty.id, "fulfilment": said.digest, "person": said.person, "due": duty.due},
     )
     return done, said
+
+
+def _id(named: dict[str, JsonValue]) -> str:
+    return Digest.of(canonical(named)).hex[:_ID_DIGITS]
+
+
+def _unused(tx: Transaction, named: dict[str, JsonValue]) -> str:
+    """Return the id of the duty that is open, or of the next one: those that were done stay what they are (rule 4)."""
+    for number in count(1):
+        id_ = _id({**named, "number": number})
+        body = tx.site_document(_DUTY + id_)
+        if body is None or _read(body).done is None:
+            return id_
+    raise AssertionError
 
 
 def _parties(tx: Transaction, duty: KeptDuty, bundle: TrustBundle) -> frozenset[str]:

@@ -16,7 +16,7 @@ from carnet.identifiers import SegmentId
 from carnet.messages import ReasonView
 from carnet.recall import RecallCause
 from carnet.transfer import DELIVERY, MACHINES, is_ended, may, step
-from gateway.approving import decide_again, open_hold, queue_review
+from gateway.approving import decide_again, is_due, queue_review
 from gateway.forward import parse_delivery_key
 from gateway.hold_rule import HOLDS
 from gateway.ledger import credit
@@ -91,7 +91,7 @@ class Expire:
             _expire_delivery(tx, services, record, delivery, why, (reason.model_dump(mode="json"), *delivery.reasons))
             waits = any(not is_ended(DELIVERY, one.state) for one in tx.deliveries(record.id))
             return [] if waits or record.state != "held" else _expire_transfer(tx, record, why)
-        if open_hold(tx, services, delivery) is None:
+        if is_due(tx, services, delivery):
             decide_again(tx, record, delivery)
         queue_review(tx, services, delivery)
         return []

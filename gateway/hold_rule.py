@@ -6,10 +6,11 @@ ends nothing.
 
 Rules:      1. a hold ends by the time alone: a site that was down decides, when it is back, as if it had been there
             2. a request for approvals ends no later than the hours of its hold, so nobody's approval counts after them
-            3. a hold that is satisfied is over; one that comes after it has its hours anew
+            3. a hold that is satisfied in time is over; one that comes after it has its hours anew
 Spec:       docs/policy.md section "When a hold ends"
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,7 +27,7 @@ from carnet.timestamps import format_time, parse_time
 from gateway import documents
 from gateway.deciding import Judgement
 from gateway.ports import Transaction
-from gateway.records import TransferRecord
+from gateway.records import DeliveryRecord, TransferRecord
 from gateway.services import Services
 
 _HOLD_OF: Final = {Gate.OFFER: "offer-hold", Gate.RELEASE: "release-hold"}
@@ -38,9 +39,16 @@ WAITING: Final = HOLDS | {_RELEASED}
 
 
 def judge_hold_end(
-    tx: Transaction, services: Services, asked: Judgement, record: TransferRecord, destination: SiteName
+    tx: Transaction,
+    services: Services,
+    asked: Judgement,
+    record: TransferRecord,
+    destination: SiteName,
+    was_met: Callable[[], bool] = lambda: False,
 ) -> tuple[Judgement, HoldTime]:
     """Return `asked` after the hours that its rules give a hold, and what has become of the hold by them.
+
+    `was_met` tells whether those who were asked last all approved in time: then what is asked now is another hold.
 
     Raises:
         Held: E-CLOCK if the hours are over by a clock that cannot be right.
@@ -49,9 +57,11 @@ def judge_hold_end(
     if asked.outcome is not Outcome.HOLD or not ends:
         return asked, HoldTime()
     now = services.trust.floor.judged(tx.now)
-    time = hold_time(ends, _begun(tx, asked.gate, record, destination, now) or now, now)
-    if time.over is not None and _state(tx, record, destination) not in WAITING:
-        time = hold_time(ends, now, now)  # (3)
+    begun = _begun(tx, asked.gate, record, destination, now) or now
+    time = hold_time(ends, begun, now)
+    is_past = time.over is not None and _state(tx, record, destination) not in WAITING
+    if is_past or (time.is_due and was_met()):
+        begun, time = now, hold_time(ends, now, now)  # (3)
     if time.is_due:
         services.trust.require_clock()
     if time.over is not None:
@@ -59,7 +69,7 @@ def judge_hold_end(
         return asked.overruled(Outcome.DENY, "hold-expired", _said(time.over), remedy), time
     if time.escalated:
         asked = replace(asked, decision=asked.decision.escalated({end.rule for _, end in time.escalated}))
-    return replace(asked, until=_earlier(asked.until, time.next)), time
+    return replace(asked, until=_earlier(asked.until, time.next), since=begun), time
 
 
 def judge_site_limit(
@@ -96,8 +106,17 @@ def keep_beginning(
         tx.delete_document(record.id, name)
     elif judgement.asks:
         now = services.trust.floor.judged(tx.now)
-        begun = _begun(tx, judgement.gate, record, destination, now) or now
+        begun = judgement.since or _begun(tx, judgement.gate, record, destination, now) or now
         tx.put_document(record.id, name, format_time(begun).encode("ascii"))
+
+
+def site_limit(tx: Transaction, services: Services, delivery: DeliveryRecord) -> datetime | None:
+    """Return when a delivery has waited for as long as the site lets anything wait, or None if it does not wait."""
+    hours = timedelta(hours=services.bounds.hold_hours)
+    if delivery.state in HOLDS:
+        return delivery.state_at + hours
+    begun = tx.document(delivery.transfer, documents.hold_begun_name(Gate.RELEASE, delivery.destination))
+    return parse_time(begun.decode("ascii")) + hours if begun is not None and delivery.state == _RELEASED else None
 
 
 def said_of_end(judgement: Judgement) -> str:
@@ -140,11 +159,11 @@ def _begun(tx: Transaction, gate: Gate, record: TransferRecord, destination: Sit
 
     Of a delivery that does not wait, it counts for as long as approvals of the hold do.
     """
+    begun = tx.document(record.id, documents.hold_begun_name(gate, destination))
     for delivery in tx.deliveries(record.id):
         if delivery.destination == destination and delivery.state == _HOLD_OF.get(gate):
-            return delivery.state_at
+            return delivery.state_at if begun is None else max(delivery.state_at, parse_time(begun.decode("ascii")))
     body = tx.document(record.id, documents.hold_name(gate, destination))
-    begun = tx.document(record.id, documents.hold_begun_name(gate, destination))
     if body is None or begun is None:
         return None
     hold = Decision.read_unverified(documents.read_envelope(body))

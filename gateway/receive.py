@@ -122,6 +122,8 @@ class Receive:
             },
         )
         for judgement in judgements:
+            if judgement.outcome is not Outcome.DENY:
+                continue  # nothing is sent to anybody: what its permit asks for binds nobody
             asked = binding(judgement.decision, judgement.outcome)
             make_duties(tx, self._services.site, record, asked, at=format_time(tx.now))
 

@@ -17,6 +17,7 @@ from carnet.encoding import canonical
 from carnet.errors import CarnetError, Unavailable
 from carnet.identifiers import Digest, SiteName, TransferId
 from carnet.recall import RecallCause
+from carnet.receipt import ReceiptKind
 from carnet.timestamps import format_time
 from carnet.transfer import DESTINATION, step
 from carnet.trust import TrustBundle
@@ -25,7 +26,7 @@ from gateway.deciding import Judgement, draft_decision, record_decision
 from gateway.ports import Transaction
 from gateway.recalling import recall_delivery, recall_here
 from gateway.recheck_round import Round, begin_page, end_page, is_due, queue_round
-from gateway.records import JobRecord, TransferRecord
+from gateway.records import DeliveryRecord, JobRecord, TransferRecord
 from gateway.services import Services
 from gateway.standing import READABLE, consequence, is_put_away, judge_recheck
 from gateway.telemetry import events
@@ -35,8 +36,8 @@ from gateway.withdrawing import remove_tag
 PAGE = 50
 _LOOKED_AT = ("admitted", "delivered", "quarantined", "held")
 """States of transfers of which something was delivered, or put away since: at their origin, at their destination."""
-_ARRIVED = frozenset({"delivered", "quarantined", "held"})
-"""States of deliveries that their destination has the key of."""
+_PUT_AWAY = frozenset({"quarantined", "held"})
+"""States of deliveries that their destination put away, if it had delivered them before; else it has not let them in yet."""
 _TAKING_BACK = frozenset({Outcome.QUARANTINE, Outcome.DENY})
 
 
@@ -164,8 +165,15 @@ def _arrived(tx: Transaction, services: Services, transfer: TransferId) -> list[
     if record.role == "destination":
         arrived = [site] if record.state in READABLE or is_put_away(tx, services, record) else []
     else:
-        arrived = [one.destination for one in tx.deliveries(transfer) if one.state in _ARRIVED]
+        arrived = [one.destination for one in tx.deliveries(transfer) if _has_arrived(tx, one, site)]
     return [one for one in arrived if one != site or tx.artifact_key(transfer) is not None]
+
+
+def _has_arrived(tx: Transaction, delivery: DeliveryRecord, site: SiteName) -> bool:
+    """Tell whether a delivery of this origin was made: what waits at a receipt was not, at home no more than abroad."""
+    if delivery.state in _PUT_AWAY and delivery.destination != site:
+        return tx.document(delivery.transfer, documents.receipt_name(ReceiptKind.DELIVERED, delivery.destination)) is not None
+    return delivery.state == "delivered"
 
 
 def _is_away(tx: Transaction, services: Services, record: TransferRecord, destination: SiteName) -> bool:

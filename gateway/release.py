@@ -66,6 +66,9 @@ class Release:
                 continue
             usable_release(tx, self._services, transfer, destination)
             judgement = judge_delivery(tx, self._services, bundle, asked, record, destination)
+            if judgement.outcome is Outcome.HOLD and not judgement.asks and _is_begun(tx, transfer, destination):
+                _note_late(tx, transfer, destination, judgement)
+                return False
             record_delivery(tx, self._services, judgement, record, destination)
             state = self._next_state(tx, delivery, judgement)
             saved = replace(
@@ -95,8 +98,7 @@ class Release:
 
         Nothing is sent then either, before persons approve again. A rejection ends it, and a recall takes back what arrived.
         """
-        begun = tx.document(delivery.transfer, documents.key_sent_name(delivery.destination)) is not None
-        if begun and judgement.asks:
+        if judgement.asks and _is_begun(tx, delivery.transfer, delivery.destination):
             return delivery.state
         return step(DELIVERY, delivery.state, EVENTS_OF_OUTCOME["release"][judgement.outcome])
 
@@ -135,7 +137,7 @@ class Release:
                 and is_approved(tx, services, bundle, transfer, destination)
                 and is_wrapped_well(tx, services, transfer, destination)
             )
-            return current, tx.document(transfer, documents.key_sent_name(destination)) is not None
+            return current, _is_begun(tx, transfer, destination)
 
         found = await services.catalog.read(look)
         if found is None:
@@ -147,9 +149,7 @@ class Release:
         def decide_again(tx: Transaction) -> bool:
             asked = self._ask(tx, bundle, transfer, destination)
             if begun and asked.outcome is not Outcome.ALLOW and not asked.is_open:
-                reason = asked.views[0].text
-                text = f"the key may have left before policy changed ({reason}); retry when policy permits it again, or recall"
-                _note_error(tx, transfer, destination, text)
+                _note_late(tx, transfer, destination, asked)
                 return False
             return self._record(tx, key, asked, bundle)
 
@@ -204,8 +204,20 @@ class Release:
         )
 
 
+def _is_begun(tx: Transaction, transfer: TransferId, destination: SiteName) -> bool:
+    """Tell whether a sending of the key was begun: it may have arrived, whatever came of that."""
+    return tx.document(transfer, documents.key_sent_name(destination)) is not None
+
+
 def _is_released(tx: Transaction, transfer: TransferId, destination: SiteName) -> bool:
     return any(one.destination == destination and one.state == "released" for one in tx.deliveries(transfer))
+
+
+def _note_late(tx: Transaction, transfer: TransferId, destination: SiteName, judgement: Judgement) -> None:
+    """Say why a key that may have left is not sent again; what arrived is taken back by a recall alone."""
+    reason = judgement.views[0].text
+    text = f"the key may have left before this was known ({reason}); retry when it is allowed again, or recall"
+    _note_error(tx, transfer, destination, text)
 
 
 def _note_error(tx: Transaction, transfer: TransferId, destination: SiteName, problem: str) -> None:

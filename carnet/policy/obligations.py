@@ -162,7 +162,7 @@ KINDS: Final[dict[str, Kind]] = {
         _EVERY, Report, Nature.PEOPLE, "`channel`, `within_h`, and `role` if not anybody: it is reported to an authority"
     ),
     REVIEW: Kind(
-        _EVERY - {Gate.RECHECK},
+        frozenset({Gate.RELEASE, Gate.RECEIPT}),
         Duty,
         Nature.PEOPLE,
         "`role`, `within_h`: a person of the role who had no part in it looks at it afterwards",

@@ -8,16 +8,17 @@ from agent.push import Wait
 from carnet.entries import EntryType
 from carnet.errors import Conflict, NotAuthorised, Refused
 from carnet.flow.commandline import run
+from carnet.identifiers import SiteName
 from carnet.keys import encode_private_key
 from gateway.cli import build_app
 from gateway.doctor.obliged import examine_duties
-from gateway.duties import open_duties
+from gateway.duties import KeptDuty, open_duties
 from gateway.offline import open_site
 from gateway.settings import Telemetry
 from tests.crossing.obliged import HOLD, close, duties, make_late, one, policy, push, refuse, signed
 from tests.crossing.officers import KEYS, appoint_both, approve
 from tests.crossing.ports import free_port
-from tests.crossing.sites import World
+from tests.crossing.sites import World, make_template, world_from
 from tests.crossing.test_metrics import scraped
 from tests.promises.border import verified_log
 
@@ -218,3 +219,80 @@ async def command(capsys, *arguments: str) -> str:
     said = capsys.readouterr()
     assert status == 0, said.err
     return said.out
+
+
+async def test_a_review_that_the_permit_of_the_offer_asks_for_cannot_be_done_before_the_release_either(border, tmp_path):
+    """At the offer nothing is let go that anybody can read."""
+    border.us.set_policy(policy("us", one("review", "role: security, within_h: 72")) + HOLD)
+    await border.start()
+    view = await push(border, tmp_path, wait=Wait.RECEIVED)
+    await border.until(view.transfer, lambda one: one.deliveries[0].state == "release-hold")
+
+    assert await duties(border.us) == []
+    await approve(border, view.transfer, "bob", "security")
+    await border.until(view.transfer, lambda one: one.deliveries[0].state == "delivered")
+    assert [duty.kind for duty in await duties(border.us)] == ["review"]
+
+
+async def test_whoever_reviewed_a_transfer_approves_nothing_of_it_afterwards(border, tmp_path):
+    """Approvals can be asked for anew after a release that was reviewed, while its key may be on the way."""
+    border.us.set_policy(policy("us", one("review", "role: security, within_h: 72")) + HOLD)
+    await border.start()
+    view = await push(border, tmp_path)
+    await approve(border, view.transfer, "bob", "security")
+    await border.until(view.transfer, lambda one: one.deliveries[0].state == "delivered")
+    [review] = await duties(border.us)
+    await close(border.us, review, "olga", "security")
+    async with open_site(border.us.directory) as opened:
+        held = await push_held(border, tmp_path)
+        await opened.catalog.write(lambda tx: copy_review(tx, view.transfer, held.transfer))
+
+    with pytest.raises(NotAuthorised, match="olga reviewed what was let go"):
+        await approve(border, held.transfer, "olga", "security")
+    await approve(border, held.transfer, "bob", "security")
+
+
+async def test_of_a_declaration_that_is_refused_only_what_the_denial_asks_for_is_a_duty(tmp_path):
+    report, notify = one("report", "channel: bis-export, within_h: 24"), one("notify", "role: legal, within_h: 1")
+    no_jp = "  - {id: no, at: [offer], when: {destination.site: jp}, effect: deny, reason: no, remedy: none, obligations: [OF]}\n"
+    await make_template(tmp_path / "made", "us-eu=us:eu,jp", ("jp",))
+    async with world_from(tmp_path / "made", tmp_path / "world", start=False) as world:
+        world.us.set_policy(policy("us", report) + no_jp.replace("OF", notify))
+        await world.start()
+        with pytest.raises(Refused, match="rule no"):
+            await push(world, tmp_path, destinations=(SiteName("eu"), SiteName("jp")))
+
+        assert [duty.words for duty in await duties(world.us)] == ["notify by legal"]
+
+
+async def test_refusals_of_one_agent_make_one_duty_as_long_as_it_is_open(border, tmp_path):
+    report = one("report", "channel: ddtc-126-1-e-2, within_h: 24")
+    border.us.set_policy(
+        policy("us")
+        + "  - {id: no, at: [offer], when: {purpose: arms}, effect: deny, reason: no, remedy: none, "
+        + f"obligations: [{report}]}}\n"
+    )
+    await border.start()
+
+    async def refused() -> list[KeptDuty]:
+        for number in range(3):
+            with pytest.raises(Refused, match="rule no"):
+                await push(border, tmp_path, number, declare={"purpose": "arms"})
+        return await duties(border.us)
+
+    [first] = await refused()
+    await close(border.us, first, "bob", "security")
+    again = await refused()
+
+    assert [duty.done is None for duty in sorted(again, key=lambda duty: duty.id != first.id)] == [False, True]
+
+
+async def push_held(border: World, tmp_path):
+    view = await push(border, tmp_path, 2, wait=Wait.RECEIVED)
+    return await border.until(view.transfer, lambda one: one.deliveries[0].state == "release-hold")
+
+
+def copy_review(tx, reviewed, held) -> None:
+    """Let the review of one transfer be one of another too."""
+    [(name, body)] = tx.documents(reviewed, "reviewed/").items()
+    tx.put_document(held, name, body)

@@ -69,6 +69,23 @@ RULES = """
     remedy: have security approve it
     approvals: [{role: security, count: 2}]
     hold_hours: 2
+  - id: both-in-time
+    at: [offer]
+    when: {lane: us-eu, purpose: both-in-time}
+    effect: hold
+    reason: somebody looks at the offer first
+    remedy: have security approve it
+    approvals: [{role: security}]
+    hold_hours: 2
+    obligations: [{kind: no-prefetch}]
+  - id: both-in-time-again
+    at: [release]
+    when: {lane: us-eu, purpose: both-in-time}
+    effect: hold
+    reason: and then at the release
+    remedy: have security approve it
+    approvals: [{role: security, count: 2}]
+    hold_hours: 20
   - id: others-look-first
     at: [release]
     when: {lane: us-eu, purpose: kept-back}
@@ -395,3 +412,32 @@ async def test_holds_of_two_destinations_end_each_in_its_hours_and_the_transfer_
 
 def states(view) -> dict[str, str]:
     return {one.destination: one.state for one in view.deliveries}
+
+
+async def test_an_offer_that_was_approved_in_time_is_asked_about_anew_and_not_denied_while_its_release_waits(
+    cold_world, tmp_path, monkeypatch
+):
+    """Its two hours end while the release, which has twenty, waits for others: nobody failed to satisfy it."""
+    world = cold_world
+    clock = await opened(world, monkeypatch)
+    held = await pushed(world, tmp_path, "both-in-time", Wait.DECIDED)
+    assert held.deliveries[0].approvals.gate == "offer"
+    clock.pass_hours(0.5)
+    await approve(world, held.transfer, "bob", "security")
+    await world.until(held.transfer, asks_at("release"), 60)
+    clock.pass_hours(1.6)
+
+    view = await world.until(held.transfer, asks_at("offer"), 60)
+
+    assert view.deliveries[0].state == "offer-hold"
+    assert parse_time(view.deliveries[0].approvals.until) - clock.now() > timedelta(minutes=110)
+    await approve(world, held.transfer, "bob", "security")
+    await world.until(held.transfer, asks_at("release"), 60)
+    clock.pass_hours(1)
+    for person in ("ada", "bob"):
+        await approve(world, held.transfer, person, "security")
+    await ended(world, held.transfer, "delivered")
+
+
+def asks_at(gate: str):
+    return lambda view: view.deliveries[0].approvals is not None and view.deliveries[0].approvals.gate == gate

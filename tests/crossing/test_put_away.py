@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.session import open_session
-from carnet.errors import NotFound, Refused
+from carnet.errors import Held, NotFound, Refused
 from carnet.identifiers import SegmentId
 from gateway import artifacts, documents
 from gateway.vouched import keep_licence, withdraw_attestation, withdraw_licence
@@ -31,6 +31,7 @@ from tests.crossing.test_recheck import (
     until_state,
 )
 from tests.promises.border import verified_log
+from tests.promises.kills import noise
 
 SECRETS = """
   - id: secrets
@@ -151,3 +152,28 @@ async def test_what_a_destination_put_away_is_recalled_once_its_origin_denies_it
     )
 
     assert await key_at(border.eu, view.transfer) is None
+
+
+async def test_a_pull_upon_a_base_that_is_put_away_before_the_key_is_handed_out_gets_none(
+    border: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    border.eu.set_policy(policy("eu", EXPLOITED))
+    await border.start()
+    source = noise(tmp_path / "base", 3_000_000)
+    base = (await border.push(f"file:{source}", "eu:app:v1")).view
+    (tmp_path / "upon").write_bytes(source.read_bytes() + b"tail" * 100)
+    await border.push(f"file:{tmp_path / 'upon'}", "eu:app:v2")
+    proved = artifacts.signed_step
+
+    async def put_away_meanwhile(*asked):
+        step = await proved(*asked)
+        await attest(border.eu, exploited(base))
+        await until_state(border.eu, base.transfer, "quarantined")
+        return step
+
+    monkeypatch.setattr(artifacts, "signed_step", put_away_meanwhile)
+    with pytest.raises(Held, match="sealed upon app:v1, which is quarantined here"):
+        await border.pull(border.eu, "app:v2", f"file:{tmp_path / 'out'}")
+
+    await border.eu.stop()
+    assert "key-released" not in await verified_log(border.eu)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.push import Wait
 from agent.session import open_session
 from carnet.attestation import Attestation
 from carnet.entries import EntryType
@@ -391,3 +392,30 @@ async def test_a_crash_in_a_round_loses_nothing(border: World, tmp_path: Path, m
 
     for view in views:
         await until_state(border.eu, view.transfer, "quarantined")
+
+
+@pytest.mark.parametrize("effect", ["hold", "quarantine"])
+@pytest.mark.parametrize("name", ["app:v1", "eu:app:v1"])
+async def test_what_waits_at_a_receipt_was_not_delivered_and_is_not_asked_about(
+    border: World, tmp_path: Path, name: str, effect: str
+):
+    scan_first = f"""
+  - id: scan-first
+    at: [receipt]
+    when: {{content.secrets: {{present: false}}}}
+    effect: {effect}
+    reason: nobody scanned it yet
+    remedy: have security attest the scan, then retry
+"""
+    border.us.set_policy(policy("us", scan_first, NO_LICENCE, effect="deny"))
+    border.eu.set_policy(policy("eu", scan_first))
+    await border.start()
+    source = noise(tmp_path / "a", 3000)
+    view = (await border.push(f"file:{source}", name, wait=Wait.RECEIVED)).view
+    state = {"hold": "held", "quarantine": "quarantined"}[effect]
+    await border.until(view.transfer, lambda one: one.deliveries[0].state == state)
+
+    await round_over(border.us)
+
+    assert (await border.show(view.transfer)).deliveries[0].state == state
+    assert await key_at(border.us, view.transfer) is not None
