@@ -129,6 +129,11 @@ def _declaration(
     fresh: bool = False,
     dry_run: bool = False,
 ) -> DeclareRequest:
+    """Return what is declared.
+
+    A question without a push names the size of the source, if it is known before it is read. The artifact has a manifest more,
+    so a push leaves its size to the waybill.
+    """
     return DeclareRequest(
         transfer=transfer,
         lane=order.lane,
@@ -137,7 +142,7 @@ def _declaration(
         kind=source.kind,
         media_type=source.media_type,
         digest=source.digest,
-        size=None,
+        size=source.size_hint if dry_run else None,
         declarations=order.declarations,
         destinations=order.destinations,
         initiator=order.initiator,

@@ -75,9 +75,9 @@ class Desk:
         return found
 
 
-async def a_desk(world: World, tmp_path: Path, **officers: Any) -> Desk:
+async def a_desk(world: World, tmp_path: Path, policy: str = POLICY, **officers: Any) -> Desk:
     await appoint_both(world, **officers)
-    world.us.set_policy(POLICY)
+    world.us.set_policy(policy)
     await world.start()
     directory = tmp_path / "desk"
     directory.mkdir()
@@ -171,3 +171,14 @@ async def test_a_lane_whose_floor_nobody_can_meet_is_closed(cold_world: World, t
 
     assert (advice["outcome"], advice["release"], advice["prospect"]) == ("allow", "hold", "closed")
     assert advice["release_reasons"][-1]["rule"] == "release-floor"
+
+
+async def test_what_a_source_shows_by_itself_is_not_called_missing(cold_world: World, tmp_path: Path):
+    """The size is in the waybill of a push; a question that has none yet names what the source has."""
+    small = "  - {id: small, at: [offer], when: {artifact.size: {min: 1000000}}, effect: deny, reason: large, remedy: divide it}\n"
+    desk = await a_desk(cold_world, tmp_path, POLICY + small, floor=())
+    await keep(desk.world.us, attestation())
+
+    status, out = await desk.inspect(*NUMBER)
+
+    assert (status, "artifact.size" in out) == (0, False)
