@@ -6,11 +6,12 @@ from typing import Final
 from carnet.identifiers import SiteName
 from carnet.timestamps import format_time, parse_time
 from gateway.copying import copies_due
-from gateway.doctor.findings import Finding, fail, ok, warn
+from gateway.doctor.findings import Finding, fail, failed, ok, warn
 from gateway.duties import open_duties
 from gateway.obliging import LATE
 from gateway.ports import Transaction
 from gateway.settings import CopyPlace
+from gateway.storage.copies import LOOK_S, problems_at
 
 _SHOWN: Final = 20
 _FIX: Final = "carnet-gateway duty list DIR; who did it: carnet-gateway duty sign, then duty done DIR FILE"
@@ -31,15 +32,12 @@ def examine_duties(tx: Transaction) -> Iterator[Finding]:
         yield ok("D-DUTY", "none is open")
 
 
-def examine_copies(tx: Transaction, site: SiteName, places: Sequence[CopyPlace]) -> Iterator[Finding]:
-    """Yield whether copies of decisions that policy wants elsewhere get there, and whether there is a place for each."""
+def examine_copies(tx: Transaction, site: SiteName, places: Sequence[CopyPlace], *, look_s: float = LOOK_S) -> Iterator[Finding]:
+    """Yield whether copies of decisions that policy wants elsewhere get there, and whether each place is there and answers."""
     count, since = copies_due(tx)
     if since is not None and tx.now - parse_time(since) > LATE:
         said = f"{count} copies of decisions are to be written, the oldest since {since}"
         yield fail("D-COPIES", said, "see that the directories of [[copies]] can be written", status=5)
-    for place in places:
-        directory = place.directory / site
-        if not directory.is_dir():
-            fix = f"see that the storage is mounted; once, on the storage itself: mkdir {directory}"
-            yield fail("D-COPIES", f"{directory}, for copies in {place.region}, is not there", fix, status=2)
+    for problem in problems_at(places, site, look_s=look_s):
+        yield failed("D-COPIES", problem)
     yield ok("D-COPIES", f"{count} wait to be written, {len(places)} places")

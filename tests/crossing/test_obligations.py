@@ -1,7 +1,9 @@
 """Obligations at a border: conditions hold, copies are written, destinations keep to terms."""
 
 import asyncio
+import errno
 import json
+import os
 import secrets
 import threading
 from datetime import UTC, datetime, timedelta
@@ -173,6 +175,47 @@ async def test_storage_that_hangs_is_late_like_any_other_and_is_written_when_it_
 
     assert held.deliveries[0].state == "offer-hold"
     assert len(list((tmp_path / "far" / "us").iterdir())) >= 2
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "is gone"])
+async def test_storage_in_trouble_keeps_no_other_region_waiting(border, tmp_path, monkeypatch, trouble):
+    """Of a share whose server is gone the operating system says so for every look at it: on Python 3.11 also `is_dir` raises."""
+    answers, loop, copies = threading.Event(), asyncio.get_running_loop(), asyncio.Queue[str]()
+    places, real = {region: tmp_path / region for region in ("AU", "FR")}, os.stat
+
+    def stat(path, *given, **named):
+        if trouble == "is gone" and not answers.is_set() and str(path).startswith(str(places["AU"])):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(path, *given, **named)
+
+    def write(path: Path, data: bytes) -> None:
+        assert "AU" not in str(path) or answers.wait(5 * DEADLINE_S)
+        write_durable(path, data)
+        loop.call_soon_threadsafe(copies.put_nowait, path.parts[-3])
+
+    for region, directory in places.items():
+        place(border.us, region, directory)
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(assembly, "CopyStore", lambda: CopyStore(write_s=10 * DEADLINE_S, write=write))
+    asked = [one("log-copy", f"region: {region}, mode: full") for region in places]
+    border.us.set_policy(policy("us", *asked))
+    await border.start()
+    try:
+        for number in (1, 2):
+            assert (await push(border, tmp_path, number)).deliveries[0].state == "delivered"
+            async with asyncio.timeout(DEADLINE_S):
+                assert [await copies.get() for _gate in ("offer", "release")] == ["FR", "FR"]
+        if trouble == "is gone":
+            async with open_site(border.us.directory) as opened:
+                told = await opened.catalog.read(lambda tx: list(examine_copies(tx, SiteName("us"), opened.settings.copies)))
+            [failing] = [one for one in told if one.severity.value == "fail"]
+            assert f"{places['AU']}/us, for copies in AU, cannot be looked at: Stale file handle" in failing.said
+    finally:
+        answers.set()
+
+    await push(border, tmp_path, 3)
+    await written(border.us)
+    assert [len(list((directory / "us").iterdir())) for directory in places.values()] == [6, 6]
 
 
 async def test_a_copy_without_a_place_keeps_no_other_region_waiting(border, tmp_path):
