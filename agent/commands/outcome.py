@@ -34,7 +34,7 @@ _ADVICE: Final[dict[str, tuple[type[CarnetError], str, str]]] = {
 }
 _PROSPECTS: Final = {
     "closed": "need: nothing that is missing is enough; what the rules above say of known facts has to change",
-    "unknown": "need: not found out in full, for expressions are not searched, or there is too much to try; see what the rules above ask for",
+    "unknown": "need: not found out in full (an expression, or too much to try); see what the rules above ask for",
 }
 _PEOPLE_MAX = 20
 _HELD_HERE = frozenset({"offer-hold", "release-hold"})

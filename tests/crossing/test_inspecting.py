@@ -175,7 +175,7 @@ async def test_a_lane_whose_floor_nobody_can_meet_is_closed(cold_world: World, t
 
 async def test_what_a_source_shows_by_itself_is_not_called_missing(cold_world: World, tmp_path: Path):
     """The size is in the waybill of a push; a question that has none yet names what the source has."""
-    small = "  - {id: small, at: [offer], when: {artifact.size: {min: 1000000}}, effect: deny, reason: large, remedy: divide it}\n"
+    small = "  - {id: small, at: [offer], when: {artifact.size: {min: 1000000}}, effect: deny, reason: large, remedy: split it}\n"
     desk = await a_desk(cold_world, tmp_path, POLICY + small, floor=())
     await keep(desk.world.us, attestation())
 
