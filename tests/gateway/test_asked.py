@@ -10,7 +10,7 @@ apiVersion: carnet/policy/v1
 metadata: {id: test, version: 1, owner: tests}
 rules:
   - id: two
-    at: [offer]
+    at: [release]
     effect: hold
     reason: somebody decides
     remedy: they approve
