@@ -110,8 +110,8 @@ def test_a_mistake_in_an_obligation_is_told_with_its_line_and_makes_the_policy_u
     ("text", "words"),
     [
         ("id: r, at: [recheck], effect: allow, obligations: [{kind: retain, parameters: {years: 6}}]", "obliges nobody"),
-        ("id: r, at: [release], effect: deny, obligations: [{kind: review, parameters: {role: x, within_h: 1}}]", "of what was let go"),
-        ("id: r, at: [release], effect: hold, obligations: [{kind: review, parameters: {role: x, within_h: 1}}]", "of what was let go"),
+        ("at: [release], effect: deny, obligations: [{kind: review, parameters: {role: x, within_h: 1}}]", "of what was let go"),
+        ("at: [release], effect: hold, obligations: [{kind: review, parameters: {role: x, within_h: 1}}]", "of what was let go"),
     ],
 )
 def test_an_obligation_that_would_never_bind_is_a_mistake(text, words):
