@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from carnet.errors import CarnetError
+from carnet.flow.pace import FAR
 from tests.crossing.templates import Templates
 from tests.promises.border import border_from
 from tests.promises.kills import Acknowledged, noise, push_once, served
 
-SIZE = 32_000_000
-IN_FLIGHT = 6 * 2_240_000
+SIZE = 60_000_000
+KILLED_AT = 45_000_000
+"""More than is ever under way: whoever was sent everything again would be noticed."""
+IN_FLIGHT = FAR * 2_240_000
+"""Of a machine that is busy answers are late, and a site that seems far away is sent more at once."""
 OVERHEAD = 600_000
 
 
@@ -35,7 +39,7 @@ async def test_whoever_is_killed_on_the_way_is_sent_nothing_twice(
 
         def kill(total: int) -> None:
             nonlocal kills
-            if not kills and total - before[wire] > SIZE // 2:
+            if not kills and total - before[wire] > KILLED_AT:
                 kills += 1
                 killed.kill()
 
