@@ -216,7 +216,7 @@ def _is_released(tx: Transaction, transfer: TransferId, destination: SiteName) -
 def _note_late(tx: Transaction, transfer: TransferId, destination: SiteName, judgement: Judgement) -> None:
     """Say why a key that may have left is not sent again; what arrived is taken back by a recall alone."""
     reason = judgement.views[0].text
-    text = f"the key may have left before this was known ({reason}); retry when it is allowed again, or recall"
+    text = f"the key may have left before this was known ({reason}); retry when policy permits it again, or recall"
     _note_error(tx, transfer, destination, text)
 
 
