@@ -8,6 +8,7 @@ Rules:      1. every open connection has a timer or a request being handled  2. 
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from aiohttp import StreamReader, web
@@ -229,10 +230,14 @@ class ConnectionServer(web.Server):
         open_now = self.transports.copy()
         await self.shutdown(close_s)
         for transport in open_now & self.transports:
-            transport.abort()
+            # asyncio's TLS transport fails so when its protocol has let it go meanwhile, which is what was wanted.
+            with suppress(AttributeError):
+                transport.abort()
         if self.transports:
             self._ended = asyncio.Event()
-            await self._ended.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(close_s):
+                    await self._ended.wait()
 
     def forget(self, transport: asyncio.Transport) -> None:
         """Be told that a transport is lost."""
