@@ -4,6 +4,7 @@ A pull is a `release` decision of this site for that consumer: decided, signed a
 the consumer's own KEM key. Segments are served only to who sent them or was released to.
 """
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 from carnet.decision import Gate, Outcome
@@ -21,7 +22,7 @@ from carnet.waybill import Waybill
 from gateway import documents
 from gateway.deciding import Judgement, judge_signer, judge_waybill, record_decision, refused, signed_step
 from gateway.ports import Transaction
-from gateway.records import ArtifactRecord, IdentityRecord, SegmentWay
+from gateway.records import ArtifactRecord, IdentityRecord, SegmentWay, TransferRecord
 from gateway.services import Services
 from gateway.standing import READABLE, is_put_away, judge_pull_again
 from gateway.telemetry import events
@@ -141,14 +142,8 @@ class Artifacts:
 
         Until the shared segments are sealed anew for such a reader, the artifact waits.
         """
-        services, seen = self._services, set[Digest]()
-        due = list(documents.read_packing(tx, transfer).bases)
-        while due:
-            digest = due.pop()
-            if digest in seen:
-                continue
-            seen.add(digest)
-            base = tx.transfer_of_packing(digest)
+        services = self._services
+        for digest, base in _bases(tx, transfer):
             if base is None:
                 text, name = "is not known here", str(digest)
             else:
@@ -156,7 +151,6 @@ class Artifacts:
                 waybill = documents.read_waybill(tx, base.id)
                 found = judge_waybill(tx, services, bundle, Gate.RELEASE, waybill, destination=services.site, consumer=consumer)
                 found = judge_pull_again(tx, services, bundle, found, waybill, consumer)
-                due += documents.read_packing(tx, base.id).bases
                 is_away = is_put_away(tx, services, base)
                 if found.outcome is Outcome.ALLOW and not is_away:
                     continue
@@ -207,20 +201,11 @@ class Artifacts:
 
     def _refuse_bases_put_away(self, tx: Transaction, record: ArtifactRecord) -> None:
         """Refuse what is sealed upon something that was put away since it was decided: its index opens that too."""
-        due, seen = list(documents.read_packing(tx, record.transfer).bases), set[Digest]()
-        while due:
-            digest = due.pop()
-            base = None if digest in seen else tx.transfer_of_packing(digest)
-            seen.add(digest)
-            if base is None:
-                continue
-            if is_put_away(tx, self._services, base):
-                name = f"{record.repository}:{record.tag}"
-                said = (
-                    f"pull of {name} waits: it is sealed upon {base.repository}:{base.tag}, which is quarantined here (rule base)"
-                )
+        for _, base in _bases(tx, record.transfer):
+            if base is not None and is_put_away(tx, self._services, base):
+                name, upon = f"{record.repository}:{record.tag}", f"{base.repository}:{base.tag}"
+                said = f"pull of {name} waits: it is sealed upon {upon}, which is quarantined here (rule base)"
                 raise Held("E-HELD", said, remedy="push it again with --fresh after that base was deleted")
-            due += documents.read_packing(tx, base.id).bases
 
     async def segment(self, identity: SpiffeId, segment: SegmentId) -> bytes:
         """Return a segment of an artifact that this identity sent or was released.
@@ -331,6 +316,20 @@ class Artifacts:
             raise NotAuthorised("E-CERTIFICATE", f"the site's statement about {identity.name} is out of date")
         self._services.trust.revocations.state.require_agent(statement)
         return statement
+
+
+def _bases(tx: Transaction, transfer: TransferId) -> Iterator[tuple[Digest, TransferRecord | None]]:
+    """Yield what a transfer is sealed upon, and what that is, each once: the packing list, and the transfer if it is here."""
+    due, seen = list(documents.read_packing(tx, transfer).bases), set[Digest]()
+    while due:
+        digest = due.pop()
+        if digest in seen:
+            continue
+        seen.add(digest)
+        base = tx.transfer_of_packing(digest)
+        yield digest, base
+        if base is not None:
+            due += documents.read_packing(tx, base.id).bases
 
 
 def _lists(tx: Transaction, transfer: TransferId, segment: SegmentId) -> bool:

@@ -7,7 +7,8 @@ Rules:      1. one duty a transfer and kind and words, however often it is decid
             2. an open duty never ends by itself
             3. a review is not done by who asked for the transfer, owns its agent, or approved it, and who did it approves nothing
             after it  4. refusals of declarations of one agent, lane and repository make one duty as long as it is open
-Layout:     site documents: duty/<id>; while it is open duty-open/<due>/<id>, and of a review duty-review/<lane>/<due>/<id>
+Layout:     site documents: duty/<id>; while it is open duty-open/<due>/<id>, and of a review duty-review/<lane>/<due>/<id>;
+            document of the transfer: reviewed/<person>
 Spec:       docs/policy.md section "Obligations"
 """
 
@@ -105,9 +106,8 @@ def make_duties(
             if destination is None:
                 continue
             named["destination"] = destination  # of several, the last may be let go when the first was reviewed
-        id_ = _unused(tx, named) if is_refusal else _id(named)
         duty = KeptDuty(
-            id=id_,
+            id=_unused(tx, named) if is_refusal else _id(named),
             transfer=record.id,
             lane=record.lane,
             name=f"{record.repository}:{record.tag}",
@@ -201,12 +201,8 @@ def _id(named: dict[str, JsonValue]) -> str:
 
 def _unused(tx: Transaction, named: dict[str, JsonValue]) -> str:
     """Return the id of the duty that is open, or of the next one: those that were done stay what they are (rule 4)."""
-    for number in count(1):
-        id_ = _id({**named, "number": number})
-        body = tx.site_document(_DUTY + id_)
-        if body is None or _read(body).done is None:
-            return id_
-    raise AssertionError
+    ids = (_id({**named, "number": number}) for number in count(1))
+    return next(one for one in ids if (body := tx.site_document(_DUTY + one)) is None or _read(body).done is None)
 
 
 def _parties(tx: Transaction, duty: KeptDuty, bundle: TrustBundle) -> frozenset[str]:

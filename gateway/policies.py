@@ -244,8 +244,8 @@ def _check_ids(named: Mapping[str, list[str]], what: str) -> None:
 
 def unread_paths(directory: Path) -> list[Path]:
     """Return, by name, what an author may take for a policy in force, or for a file of groups, and a site does not read."""
-    beside = sorted(directory.iterdir()) if directory.is_dir() else []
-    within = [path for below in beside if below.is_dir() for path in sorted(below.iterdir())]
+    beside = _entries(directory)
+    within = [path for below in beside for path in _entries(below)]
     return [
         path
         for path in (*beside, *within)
@@ -253,3 +253,12 @@ def unread_paths(directory: Path) -> list[Path]:
         and not path.is_dir()
         and not (path.suffix == ".yaml" and path.parent in (directory, directory / GROUPS))
     ]
+
+
+def _entries(directory: Path) -> list[Path]:
+    """Return what is in a directory, by name; of what is none, nothing."""
+    try:
+        return sorted(directory.iterdir()) if directory.is_dir() else []
+    except OSError as error:
+        reason = (error.strerror or "input/output error").lower()
+        raise CallerError("E-POLICY", f"{directory} cannot be read: {reason}", remedy="see that the site may read it") from None

@@ -28,8 +28,13 @@ def read_policy_text(file: IO[bytes], name: str) -> str:
         raise CallerError(
             "E-POLICY", f"{name}: longer than {POLICY_BYTES_MAX} bytes (POLICY_BYTES_MAX)", remedy="divide it into several files"
         )
+    return decode_text(data, name)
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """Return the text exactly; raise `CallerError` E-POLICY with `name` and the line of the first byte that is none."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise CallerError("E-POLICY", f"{name}: line {line}: not UTF-8 text", remedy="save the file as UTF-8") from None
+        raise CallerError("E-POLICY", f"{name}: line {line}: not UTF-8 text", remedy=f"save {name} as UTF-8") from None

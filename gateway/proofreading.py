@@ -22,7 +22,7 @@ _UNREAD: Final = (
 
 
 @dataclass(frozen=True)
-class Proof:
+class FileFindings:
     """What was found in one file; `name` is as the author named it."""
 
     name: str
@@ -36,10 +36,10 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Proofs:
+class PolicyFindings:
     """What was found in all files of a site: in each, and in all together unless one has errors."""
 
-    files: tuple[Proof, ...]
+    files: tuple[FileFindings, ...]
     policy: Policy | None
     signatures: int
 
@@ -55,21 +55,21 @@ class Proofs:
         yield f"policy {self.policy.digest}: files {len(self.policy.files)}, rules {rules}, signatures {self.signatures}"
 
 
-def proofread_text(text: str, name: str, groups: Groups) -> Proof:
+def proofread_text(text: str, name: str, groups: Groups) -> FileFindings:
     """Return what is wrong or doubtful in the policy file `text`, taken for the whole policy."""
-    return Proof(name, tuple(check_policy(text, groups, roles=ROLES)))
+    return FileFindings(name, tuple(check_policy(text, groups, roles=ROLES)))
 
 
-def proofread_file(path: Path) -> Proof:
+def proofread_file(path: Path) -> FileFindings:
     """Return what is wrong or doubtful in one file; raise `CallerError` E-POLICY if it, or a file of groups, is unreadable."""
     found = proofread_text(read_policy_file(path, str(path)), str(path), load_groups(path.parent))
     if path.suffix == ".yaml":
         return found
     text = f"a site does not read it under this name: policy files end in .yaml, and this one ends in {path.suffix or 'nothing'}"
-    return Proof(found.name, (Finding(1, False, text), *found.findings))
+    return FileFindings(found.name, (Finding(1, False, text), *found.findings))
 
 
-def proofread_directory(directory: Path) -> Proofs:
+def proofread_directory(directory: Path) -> PolicyFindings:
     """Return what is wrong or doubtful in all policy files of a directory, each and together.
 
     Raises:
@@ -77,21 +77,21 @@ def proofread_directory(directory: Path) -> Proofs:
     """
     groups = load_groups(directory)
     files = tuple(
-        Proof(path.name, tuple(check_policy(read_policy_file(path, path.name), groups, roles=ROLES, is_whole=False)))
+        FileFindings(path.name, tuple(check_policy(read_policy_file(path, path.name), groups, roles=ROLES, is_whole=False)))
         for path in policy_paths(directory)
     )
-    unread = [Proof(str(path.relative_to(directory)), (Finding(1, True, _UNREAD),)) for path in unread_paths(directory)]
+    unread = [FileFindings(str(path.relative_to(directory)), (Finding(1, True, _UNREAD),)) for path in unread_paths(directory)]
     files = (*files, *unread)
     if any(finding.is_error for file in files for finding in file.findings):
-        return Proofs(files, None, 0)
+        return PolicyFindings(files, None, 0)
     signed = read_signatures(directory)
     policy = read_policy(directory)
-    return Proofs(files, policy, 0 if signed is None else len(signed.signatures))
+    return PolicyFindings(files, policy, 0 if signed is None else len(signed.signatures))
 
 
-def first_error(*proofs: Proof) -> CallerError | None:
+def first_error(*files: FileFindings) -> CallerError | None:
     """Return what to raise for what was found, or None if nothing is an error."""
-    errors = [f"{proof.name}: {finding}" for proof in proofs for finding in proof.findings if finding.is_error]
+    errors = [f"{file.name}: {finding}" for file in files for finding in file.findings if finding.is_error]
     if not errors:
         return None
     return CallerError("E-POLICY", errors[0] + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""))

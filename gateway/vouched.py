@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from difflib import get_close_matches
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,6 +24,7 @@ from carnet.identifiers import SiteName
 from carnet.licence import Licence, LicenceId, Used, leaves_room
 from carnet.policy import Assurance, Fact, Facts, Groups, Policy, make_fact
 from carnet.policy.facts import AGES, FACTS, FactValue, fact_type, is_attestable, supplier
+from carnet.policy.mistakes import nearest
 from carnet.signers import signers
 from carnet.timestamps import parse_time
 from carnet.trust import HOME_LANE, Person, TrustBundle
@@ -38,8 +38,6 @@ _PLACE: Final = "attestation-place/"
 """Before the id: where the attestation of that id is kept, for it is found by what it is about."""
 _ABOUT: Final = {"site": "recipient.site", "identity": "recipient.identity", "repository": "artifact.repository", "lane": "lane"}
 _LICENCE_ID: Final[TypeAdapter[str]] = TypeAdapter(LicenceId)
-_CLOSE: Final = 0.7
-"""How alike a name is to one that was misspelt."""
 ATTESTATIONS_MAX: Final = 256
 """Attestations about one thing: each decision about it reads all of them."""
 
@@ -242,8 +240,8 @@ def _fact_mistake(statement: Attestation, name: str, groups: Groups | None = Non
     """Return what is wrong with one fact of an attestation; codes are looked up if `groups` are given."""
     shown, kind = ascii(name)[1:-1][:80], fact_type(name)
     if kind is None:
-        meant = get_close_matches(name, FACTS, n=1, cutoff=_CLOSE)
-        return f"no fact is called {shown}" + (f"; is {meant[0]} meant?" if meant else "")
+        meant = nearest(name, FACTS)
+        return f"no fact is called {shown}" + (f"; is {meant} meant?" if meant is not None else "")
     if not is_attestable(name):
         return f"{shown} is no fact that people can vouch for: it comes from {supplier(name).value}"
     try:

@@ -12,7 +12,6 @@ Example:    >>> [str(finding) for finding in check_policy("apiVersion: carnet/po
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import combinations
 from typing import Final
 
@@ -25,7 +24,7 @@ from carnet.policy.expressions import read_expression, try_out
 from carnet.policy.facts import FACTS, VALUES, Assurance, Fact, FactType, Supplier, fact_type, is_attestable, supplier
 from carnet.policy.groups import NO_GROUPS, Groups
 from carnet.policy.matching import Answer, Matcher, answer, describe, groups_of, suits, texts_of
-from carnet.policy.mistakes import Place, mistakes
+from carnet.policy.mistakes import Place, mistakes, nearest
 from carnet.policy.obligations import REVIEW, problem_of
 from carnet.policy.rules import Conditions, PolicyFile, Rule, means
 from carnet.policy.source import SourceTree, parse_yaml
@@ -53,10 +52,9 @@ def check_policy(text: str, groups: Groups = NO_GROUPS, *, roles: Collection[str
     `groups` are those that its rules may name, and `roles` those that are usual: a word that is nearly one is doubted. With
     `is_whole` the file is taken for the whole policy.
     """
-    file, findings = _examine(text, groups)
-    if file is None:
+    file, tree, findings = _examine(text, groups)
+    if file is None or tree is None:
         return findings
-    tree = parse_yaml(text)
     more = [*_role_findings(file, tree, roles), *(_permit_findings(file, tree) if is_whole else ())]
     return sorted([*findings, *more])[:_FINDINGS_MAX]
 
@@ -74,7 +72,7 @@ def gates_without_permit(*files: PolicyFile) -> list[Gate]:
 
 def parse_policy(text: str, name: str, groups: Groups = NO_GROUPS) -> PolicyFile:
     """Return the policy file in `text`; raise `CallerError` E-POLICY with `name` and line of the first error."""
-    file, findings = _examine(text, groups)
+    file, _, findings = _examine(text, groups)
     errors = [finding for finding in findings if finding.is_error]
     if file is None or errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -82,23 +80,22 @@ def parse_policy(text: str, name: str, groups: Groups = NO_GROUPS) -> PolicyFile
     return file
 
 
-def _examine(text: str, groups: Groups) -> tuple[PolicyFile | None, list[Finding]]:
+def _examine(text: str, groups: Groups) -> tuple[PolicyFile | None, SourceTree | None, list[Finding]]:
     try:
         tree = parse_yaml(text)
     except CallerError as error:
         line, _, problem = error.problem.partition(": ")
         known = line.removeprefix("line ")
-        return None, [Finding(int(known), True, problem) if known.isdigit() else Finding(1, True, error.problem)]
+        return None, None, [Finding(int(known), True, problem) if known.isdigit() else Finding(1, True, error.problem)]
     try:
         # Through JSON text: in strict mode pydantic then reads lists as tuples and texts as enums, and coerces nothing.
         file = PolicyFile.model_validate_json(canonical(tree.value), strict=True)
     except PeerError as error:
-        return None, [Finding(1, True, error.problem)]
+        return None, tree, [Finding(1, True, error.problem)]
     except ValidationError as error:
-        return None, sorted(_shape_findings(error, tree))[:_FINDINGS_MAX]
-    return file, sorted((*_rule_findings(file, tree, groups), *_attester_findings(file, tree), *_file_findings(file, tree)))[
-        :_FINDINGS_MAX
-    ]
+        return None, tree, sorted(_shape_findings(error, tree))[:_FINDINGS_MAX]
+    found = (*_rule_findings(file, tree, groups), *_attester_findings(file, tree), *_file_findings(file, tree))
+    return file, tree, sorted(found)[:_FINDINGS_MAX]
 
 
 def _shape_findings(error: ValidationError, tree: SourceTree) -> Iterator[Finding]:
@@ -230,9 +227,9 @@ def _role_findings(file: PolicyFile, tree: SourceTree, roles: Collection[str]) -
             if "role" in one.parameters
         ]
     for role, place in named:
-        close = [] if role in roles else get_close_matches(role, roles, n=1, cutoff=_NEARLY)
-        if close:
-            yield Finding(tree.line(place), False, f"the role {role} is not a usual one; is {close[0]} meant?")
+        meant = None if role in roles else nearest(role, roles, alike=_NEARLY)
+        if meant is not None:
+            yield Finding(tree.line(place), False, f"the role {role} is not a usual one; is {meant} meant?")
 
 
 def _file_findings(file: PolicyFile, tree: SourceTree) -> Iterator[Finding]:

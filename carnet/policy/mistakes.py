@@ -9,7 +9,7 @@ Spec:       docs/policy.md section "Checking"
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final, TypeAlias, get_args
@@ -21,7 +21,7 @@ from carnet.encoding import JsonValue
 Place: TypeAlias = tuple[str | int, ...]
 
 _SHOWN_MAX: Final = 200
-_CLOSE: Final = 0.7
+_ALIKE: Final = 0.7
 _ENUM_MEMBER: Final = re.compile(r"<\w+\.\w+: ('[^']*')>")
 _NAMED: Final = {"rules": "rule", "cases": "case"}
 """Lists whose members people know by a name: what one of them is called."""
@@ -79,7 +79,8 @@ def _words(model: type[BaseModel], place: Place, detail: Mapping[str, Any]) -> s
         word = _meant(model, str(place[-1]))
         return "is not known here" + (f"; is {word} meant?" if word is not None else "")
     if kind in ("literal_error", "enum"):
-        return f"must be one of {_ENUM_MEMBER.sub(chr(92) + '1', str(context['expected'])).replace(' or ', ', ')}"
+        choices = _ENUM_MEMBER.sub(r"\1", str(context["expected"]))
+        return f"must be one of {choices.replace(' or ', ', ')}"
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"], f"does not fit the form {context['pattern']}")
     shape = _SHAPES.get(kind)
@@ -117,9 +118,14 @@ def _safe(text: object) -> str:
     return ascii(str(text))[1:-1][:_SHOWN_MAX]
 
 
-def _meant(model: type[BaseModel], word: str) -> str | None:
-    close = get_close_matches(word, _members(model), n=1, cutoff=_CLOSE)
+def nearest(word: str, known: Collection[str], *, alike: float = _ALIKE) -> str | None:
+    """Return the one of `known` that `word` was perhaps meant to be, or None; `alike` of 1 is the same word."""
+    close = get_close_matches(word, known, n=1, cutoff=alike)
     return close[0] if close else None
+
+
+def _meant(model: type[BaseModel], word: str) -> str | None:
+    return nearest(word, _members(model))
 
 
 @cache

@@ -47,23 +47,23 @@ def check(
 
     together = None
     if str(file) == "-":
-        proofs = [proofread_text(read_policy_text(sys.stdin.buffer, "standard input"), "standard input", shipped_groups())]
+        files = [proofread_text(read_policy_text(sys.stdin.buffer, "standard input"), "standard input", shipped_groups())]
     elif file.is_dir():
         together = proofread_directory(file)
-        proofs = list(together.files)
+        files = list(together.files)
     else:
-        proofs = [proofread_file(file)]
+        files = [proofread_file(file)]
     found = [
-        {"file": proof.name, "line": one.line, "error": one.is_error, "text": one.text}
-        for proof in proofs
-        for one in proof.findings
+        {"file": checked.name, "line": one.line, "error": one.is_error, "text": one.text}
+        for checked in files
+        for one in checked.findings
     ]
     document: dict[str, object] = {"findings": found}
     if together is not None and together.policy is not None:
         document |= {"policy": together.policy.digest, "signatures": together.signatures}
-    lines = [line for proof in proofs for line in proof.lines()] if together is None else list(together.lines())
+    lines = [line for checked in files for line in checked.lines()] if together is None else list(together.lines())
     Terminal(json, quiet, verbose).done(document, lines)
-    error = first_error(*proofs)
+    error = first_error(*files)
     if error is not None:
         raise error
 

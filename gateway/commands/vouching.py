@@ -200,6 +200,7 @@ def _sign(model: "type[Licence | Attestation]", file: Path, key: Path) -> "Envel
     from carnet.policy.source import parse_as, parse_yaml
     from gateway.geography import shipped_groups
     from gateway.keyring import read_signing_key
+    from gateway.policy_files import decode_text
     from gateway.proposals import read_bounded
     from gateway.vouched import first_mistake
 
@@ -209,7 +210,7 @@ def _sign(model: "type[Licence | Attestation]", file: Path, key: Path) -> "Envel
         paper = _parse(model, file, data)
         _refuse(first_mistake(paper.content, shipped_groups()), file)
         return paper.envelope.with_signature(person)
-    text = _decode(data, file)
+    text = decode_text(data, file.name)
     try:
         content = parse_as(model, text, file.name)
     except CallerError as error:
@@ -242,19 +243,6 @@ def _parse(model: "type[Licence | Attestation]", file: Path, data: bytes) -> _Pa
         return _Paper(file, envelope, model.read_unverified(envelope))
     except PeerError as error:
         raise PeerError(error.code, f"{file.name}: {error.problem}", remedy=f"name what `{_signing(model)}` printed") from None
-
-
-def _decode(data: bytes, file: Path) -> str:
-    """Return the text of a file exactly: what people sign is what they read."""
-    from carnet.errors import CallerError
-
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CallerError(
-            "E-POLICY", f"{file.name}: line {line}: not UTF-8 text", remedy=f"save {file} as UTF-8, and look at that line"
-        ) from None
 
 
 def _refuse(mistake: "Mistake | None", file: Path, where: str = "") -> None:

@@ -223,14 +223,15 @@ class ConnectionServer(web.Server):
                 connection.cut("revoked")
 
     async def end(self, close_s: float) -> None:
-        """Close every connection, with `close_s` for its last bytes; when this returns no socket of ours is open.
+        """Close every connection, with `close_s` for its last bytes; then no socket of ours is open.
 
-        A TLS transport that is closed still waits for the other side's goodbye, so what is left is aborted.
+        A TLS transport that is closed still waits for the other side's goodbye, so what is left is aborted. One of asyncio that
+        was closed twice has forgotten what to abort (Python 3.11.2): its goodbye is awaited for `close_s`, and it ends with the
+        process.
         """
         open_now = self.transports.copy()
         await self.shutdown(close_s)
         for transport in open_now & self.transports:
-            # asyncio's TLS transport fails so when its protocol has let it go meanwhile, which is what was wanted.
             with suppress(AttributeError):
                 transport.abort()
         if self.transports:

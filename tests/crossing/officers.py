@@ -1,5 +1,6 @@
 """People who approve: their keys, a trust bundle that names them and asks for them, and what they sign."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,6 +49,14 @@ async def appoint_both(world: World, **changes: Any) -> None:
     """Import the same bundle at both sites, which do not run."""
     for site in (world.us, world.eu):
         await appoint(site, **changes)
+
+
+async def governed(world: World, policy: Callable[[str], str]) -> World:
+    """Appoint officers whom no lane asks for anything, and give each site its policy; the sites do not run."""
+    await appoint_both(world, floor=())
+    for site in world.sites:
+        site.set_policy(policy(site.name))
+    return world
 
 
 async def asked(world: World, transfer: TransferId, settings: AgentSettings | None = None) -> ApprovalRequest:

@@ -14,17 +14,14 @@ from gateway.offline import open_site
 from gateway.records import DeliveryRecord
 from gateway.unwrapping import Unwrapping
 from tests.crossing.obliged import policy, push
-from tests.crossing.officers import appoint_both
+from tests.crossing.officers import governed
 from tests.crossing.sites import World
 from tests.crossing.test_recheck import DEADLINE_S, until_state
 
 
 @pytest.fixture
 async def border(cold_world: World) -> World:
-    await appoint_both(cold_world, floor=())
-    for site in cold_world.sites:
-        site.set_policy(policy(site.name))
-    return cold_world
+    return await governed(cold_world, policy)
 
 
 async def test_a_sender_that_is_revoked_after_its_key_arrived_does_not_lose_the_receipt(

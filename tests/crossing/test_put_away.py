@@ -11,7 +11,7 @@ from carnet.identifiers import SegmentId
 from gateway import artifacts, documents
 from gateway.vouched import keep_licence, withdraw_attestation, withdraw_licence
 from tests.attacks.parties import new_agent
-from tests.crossing.officers import KEYS, appoint_both
+from tests.crossing.officers import KEYS, governed
 from tests.crossing.sites import World
 from tests.crossing.test_licences import licence
 from tests.crossing.test_recheck import (
@@ -46,10 +46,7 @@ SECRETS = """
 
 @pytest.fixture
 async def border(cold_world: World) -> World:
-    await appoint_both(cold_world, floor=())
-    for site in cold_world.sites:
-        site.set_policy(policy(site.name))
-    return cold_world
+    return await governed(cold_world, policy)
 
 
 async def test_a_pull_that_was_allowed_gets_no_key_of_what_is_put_away_before_it_is_handed_out(

@@ -19,7 +19,7 @@ from gateway.offline import open_site
 from gateway.recheck_round import Round, _keep, ask_for_round, last_round
 from gateway.vouched import keep_attestation, keep_licence, withdraw_attestation, withdraw_licence
 from tests.attacks.parties import new_agent
-from tests.crossing.officers import KEYS, appoint_both
+from tests.crossing.officers import KEYS, governed
 from tests.crossing.sites import LiveSite, World
 from tests.crossing.test_licences import licence
 from tests.promises.border import verified_log
@@ -149,10 +149,7 @@ async def refused_pull(world: World, site: LiveSite, name: str, sink: Path, erro
 
 @pytest.fixture
 async def border(cold_world: World) -> World:
-    await appoint_both(cold_world, floor=())
-    for site in cold_world.sites:
-        site.set_policy(policy(site.name))
-    return cold_world
+    return await governed(cold_world, policy)
 
 
 async def push(world: World, tmp_path: Path, number: int = 1, target: str = "eu:app:v{}", **said) -> TransferView:

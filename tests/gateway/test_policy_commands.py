@@ -1,6 +1,8 @@
 """`carnet-gateway policy` as the author of a policy uses it, without a site: from a pack to a policy of one's own, tested."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -207,3 +209,19 @@ def test_a_pack_that_does_not_exist_is_told_with_those_that_do(policy):
     status, _, err = policy("packs", "nosuch")
 
     assert (status, "no pack is called 'nosuch'" in err, "the packs are emergency-patch" in err) == (2, True, True)
+
+
+def test_a_directory_that_cannot_be_read_is_one_clear_line(policy, own, tmp_path, monkeypatch):
+    """The tests run as root, whom no mode keeps out: the disk fails instead."""
+    (tmp_path / "broken").mkdir()
+    listed = Path.iterdir
+
+    def fails(self):
+        if self.name == "broken":
+            raise OSError(errno.EIO, "Input/output error")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    status, _, err = policy("check", tmp_path)
+
+    assert (status, "broken cannot be read: input/output error [E-POLICY]" in err) == (2, True)

@@ -1,7 +1,10 @@
 import pytest
 
 from carnet.errors import CallerError
-from carnet.policy.facts import FACTS, Assurance, FactType, fact_type, make_fact
+from carnet.identifiers import SiteName, SpiffeId
+from carnet.oci import ArtifactKind
+from carnet.policy.facts import FACTS, VALUES, Assurance, FactType, fact_type, make_fact
+from carnet.trust import LaneMode
 
 
 def test_assurances_are_ordered_from_declared_to_verified():
@@ -50,3 +53,10 @@ def test_a_fact_keeps_its_value_assurance_and_source(name, value):
 def test_a_value_of_another_type_and_an_unknown_name_are_refused(name, value):
     with pytest.raises(CallerError, match="E-POLICY"):
         make_fact(name, value, Assurance.DECLARED, "waybill")
+
+
+def test_the_values_that_rules_may_ask_for_are_all_that_there_are():
+    assert VALUES["artifact.kind"] == tuple(ArtifactKind)
+    assert VALUES["lane.mode"] == tuple(LaneMode)
+    for kind in VALUES["recipient.kind"]:
+        assert SpiffeId.make("example.org", SiteName("us"), kind, "x").kind == kind

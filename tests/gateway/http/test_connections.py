@@ -7,9 +7,10 @@ import ssl
 from carnet.flow.tls import client_context
 from carnet.paths import transfer_segment
 from gateway.http.bounds import Bounds
-from tests.carnet.samples import TRANSFER, segment
+from gateway.http.connections import ConnectionServer
+from tests.carnet.samples import TRANSFER, US, segment
 from tests.gateway.http.wire import Wire
-from tests.gateway.http.world import agent_id, running
+from tests.gateway.http.world import Pki, agent_id, gateway_id, running
 
 SEGMENT_PATH = transfer_segment(TRANSFER, segment(1))
 
@@ -156,3 +157,31 @@ async def test_a_handshake_that_never_comes_is_cut(tmp_path):
     async with running(tmp_path, bounds=Bounds(handshake_s=0.2)) as world:
         wire = Wire(*await asyncio.open_connection("127.0.0.1", world.port))
         assert await wire.is_closed()
+
+
+def test_a_connection_of_asyncio_that_was_closed_twice_keeps_no_server_from_stopping(tmp_path):
+    """Its transport has forgotten what to abort while it waits for a goodbye that never comes (Python 3.11.2)."""
+
+    async def stop() -> None:
+        pki = Pki(tmp_path)
+        own = pki.gateway(pki.us, gateway_id(US))
+        serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        serving.load_cert_chain(own.certificate, own.key)
+        accepted = asyncio.get_running_loop().create_future()
+        listener = await asyncio.start_server(
+            lambda _reader, writer: accepted.set_result(writer.transport), "127.0.0.1", 0, ssl=serving
+        )
+        port = listener.sockets[0].getsockname()[1]
+        context = client_context(None, None, pki.us.pem.decode())
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        writer.transport.pause_reading()
+        transport = await accepted
+        transport.close()
+        transport.close()
+        server = ConnectionServer(None, Bounds())
+        server.transports.add(transport)
+        await server.end(0.05)
+        writer.transport.abort()
+        listener.close()
+
+    asyncio.run(stop())
