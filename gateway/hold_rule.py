@@ -82,12 +82,11 @@ def judge_site_limit(
     Raises:
         Held: E-CLOCK if that is so by a clock that cannot be right.
     """
-    if not judgement.asks or _state(tx, record, destination) != _RELEASED:
+    released = [one for one in tx.deliveries(record.id) if one.destination == destination and one.state == _RELEASED]
+    limit = site_limit(tx, services, released[0]) if judgement.asks and released else None
+    if limit is None or services.trust.floor.judged(tx.now) < limit:
         return judgement
-    now, hours = services.trust.floor.judged(tx.now), services.bounds.hold_hours
-    begun = _begun(tx, judgement.gate, record, destination, now)
-    if begun is None or now < begun + timedelta(hours=hours):
-        return judgement
+    hours = services.bounds.hold_hours
     services.trust.require_clock()
     remedy = "push again, and have those ready who are asked; the site sets limits.hold_hours"
     return judgement.overruled(Outcome.DENY, "hold-expired", f"nobody satisfied the hold within {hours} hours", remedy)
